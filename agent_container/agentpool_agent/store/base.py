@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ownership protocol: what every store of instance state promises.
+
+One incarnation owns an instance at a time. A claim on an owned instance succeeds only with proof that the
+owner ended; a write is accepted only from the *equal* owner and epoch, so an owner that was replaced by
+mistake loses nothing that was acknowledged: its next write fails, and it drops the instance.
+
+    claim --> Ownership --> load, save*, release | erase
+              (owner, epoch)        `-- OwnershipLost: drop the instance, the caller may retry
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agentpool_core.lifecycle import Origin, PauseReason, Tier, Wish
+from agentpool_core.names import Incarnation, InstanceKey
+
+IDEMPOTENCY_KEPT = 64
+"""Final events kept per instance; an older key is forgotten first."""
+
+IDEMPOTENCY_SECONDS = 600
+"""How long a final event is kept for its Idempotency-Key."""
+
+SWAP_SECONDS = 2
+"""A proven-dead owner is replaced at most once in this time per instance, so that two gateways with
+opposite opinions cannot make an instance fly to and fro."""
+
+RECOVERY_SECONDS = 10
+"""After the store lost its data, only holders may register for this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Bounds that span hosts, counted by the store in the same step as the claim. None: no bound."""
+
+    total: int | None = None
+    tier: int | None = None
+    tenant: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A wish to own an instance.
+
+    Attributes:
+        ended: incarnations that a trusted party (signed call token) says have ended: the proof.
+        resume: lift a pause that a user asked for; without it such a claim raises InstancePaused.
+        origin, declared_uid: who asked for the instance; kept in the record when it is new.
+    """
+
+    key: InstanceKey
+    owner: Incarnation
+    tier: Tier
+    caps: Caps = Caps()
+    ended: frozenset[Incarnation] = frozenset()
+    resume: bool = False
+    origin: Origin = Origin.OBSERVED
+    declared_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Proof of a won claim; every later call of the owner carries it."""
+
+    key: InstanceKey
+    owner: Incarnation
+    epoch: int
+    tier: Tier
+    generation: str
+    """The store's generation as it was at the claim; a change of it means that data was lost."""
+    fresh: bool = False
+    """True when the instance had no stored state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The last acknowledged state of an instance: named parts and the rate bucket that travels with it."""
+
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+    rate: bytes = b""
+    """Opaque to the store: the serialised rate bucket (see `host.quota`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One fenced write: changed parts, removed parts, and final events by Idempotency-Key."""
+
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
+    finals: Mapping[str, bytes] = field(default_factory=dict)
+    rate: bytes = b""
+    """Replaces the stored bucket when not empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the store knows of one instance."""
+
+    key: InstanceKey
+    tier: Tier
+    owner: Incarnation | None
+    """None when nobody holds it."""
+    epoch: int
+    origin: Origin
+    declared_uid: str
+    paused: PauseReason | None
+    """Set when nobody holds it."""
+    wish: Wish | None
+    """What its owner is to do once it is not busy."""
+    updated_at: float
+    """Seconds since 1970, the store's clock, of the last claim, save or release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list: records in the order of their ids, and where to go on ("" at the end)."""
+
+    records: Sequence[Record]
+    cursor: str
+
+
+class Store(Protocol):
+    """State and ownership of the instances of one pool.
+
+    Every method may raise StoreUnavailable (no answer within the store's own deadline) and, apart from
+    `initialise` and `close`, StoreDataLost (with retry_after_seconds).
+    """
+
+    async def initialise(self) -> None:
+        """Say that the pool is new: its generation is drawn if there is none, without the pause that a
+        loss of data brings. Called by whoever creates the pool, never by a host."""
+
+    async def claim(self, claim: Claim) -> Ownership:
+        """Own the instance, or raise.
+
+        A claim by the present owner gives its ownership again with the same epoch. An unowned instance,
+        one whose owner is in `ended`, and one owned by an earlier nonce of the same pod are taken over
+        with a higher epoch: max(stored + 1, the store's time in microseconds).
+
+        Raises:
+            NotOwner: somebody else holds it, and there is no proof that he ended (or he was already
+                replaced within SWAP_SECONDS).
+            InstancePaused: paused by a user, and `resume` is not set.
+            PoolExhausted: a cap is reached; the message names which.
+        """
+
+    async def load(self, ownership: Ownership) -> Checkpoint:
+        """The stored state. Raises OwnershipLost when the caller is no longer the owner."""
+
+    async def save(self, ownership: Ownership, write: Write) -> None:
+        """Make a change durable, all of it or nothing. Raises OwnershipLost."""
+
+    async def register(self, ownership: Ownership, write: Write) -> Ownership:
+        """After StoreDataLost: the holder writes its whole state again and gets a fresh epoch. Raises
+        OwnershipLost when somebody else registered first."""
+
+    async def recall(self, instance_id: str, idempotency_key: str) -> bytes | None:
+        """The final event kept for a key, or None."""
+
+    async def release(
+        self, ownership: Ownership, paused: PauseReason, *, rate: bytes = b"", clear_wish: bool = True
+    ) -> None:
+        """Give the instance up and say why; its state stays. Raises OwnershipLost."""
+
+    async def pause(self, instance_id: str, paused: PauseReason | None) -> Record:
+        """Change why an instance that nobody holds is paused (None: as Evicted, a request may wake it).
+        Raises InstanceNotFound, and NotOwner when somebody holds it."""
+
+    async def wish(self, instance_id: str, wish: Wish | None) -> Record:
+        """Record what the owner is to do once the instance is not busy. Raises InstanceNotFound."""
+
+    async def erase(self, instance_id: str, by: Incarnation, ended: frozenset[Incarnation] = frozenset()) -> None:
+        """Remove record, state and keys of an instance that nobody, `by`, or a proven-dead incarnation
+        holds. Raises InstanceNotFound, NotOwner."""
+
+    async def reap(self, ended: Incarnation) -> int:
+        """Release every instance that a proven-dead incarnation still holds, as Evicted, so that caps and
+        lists are right; returns how many."""
+
+    async def get(self, instance_id: str) -> Record | None:
+        """One record."""
+
+    async def list(self, cursor: str = "", limit: int = 100) -> Page:
+        """Records in the order of their ids, after `cursor`, at most `limit`."""
+
+    async def ping(self) -> None:
+        """Answer, or raise StoreUnavailable."""
+
+    async def problems(self) -> Sequence[str]:
+        """What is wrong with the store's own settings (persistence off, eviction policy), one sentence each."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other hosts see the same state (Redis), or only this process does (memory)."""
+
+    async def close(self) -> None:
+        """Drop connections."""

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages between the host and the zygote, over a Unix SOCK_SEQPACKET socket in the pod's small volume.
+
+The host listens and accepts one zygote; it listens again only when that one ended. A message is one packet
+of msgpack. `Spawned` carries the worker's socket as a file descriptor (SCM_RIGHTS). When the host ends, the
+zygote kills its workers and ends; when the zygote ends, its workers end with it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PROTOCOL = 1
+"""Raised when host and zygote of different builds no longer understand each other."""
+
+MAX_PACKET_BYTES = 64 * 1024
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """First message of the zygote: the agent is imported and workers can be forked."""
+
+    protocol: int
+    entrypoint: str
+    uid: int
+    guards: list[str]
+    """Isolation guards that a worker forked here will have."""
+    missing: dict[str, str]
+    """Guards that cannot be had here, with the reason."""
+
+
+class ImportFailed(msgspec.Struct, frozen=True, tag="import-failed"):
+    """First and last message of a zygote that cannot import the agent, or may not fork after it."""
+
+    message: str
+
+
+class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
+    """Host: fork `count` more workers."""
+
+    count: int
+
+
+class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
+    """Zygote: a worker waits for its Assign on the socket that comes with this packet."""
+
+    worker: int
+    pid: int
+
+
+class Kill(msgspec.Struct, frozen=True, tag="kill"):
+    """Host: end this worker now (SIGKILL); Exited follows."""
+
+    worker: int
+
+
+class Exited(msgspec.Struct, frozen=True, tag="exited"):
+    """Zygote: a worker ended. `status`: exit code, or minus the signal's number. `reason` is set when the
+    zygote itself ended it ("memory", "threads", "requested")."""
+
+    worker: int
+    status: int
+    reason: str = ""
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True):
+    """What one worker uses: private memory in bytes, CPU seconds since its start, threads."""
+
+    worker: int
+    memory_bytes: int
+    cpu_seconds: float
+    threads: int
+
+
+class Usage(msgspec.Struct, frozen=True, tag="usage"):
+    """Zygote, every few seconds, in as many packets as are needed."""
+
+    samples: list[Sample]
+
+
+class Watch(msgspec.Struct, frozen=True, tag="watch"):
+    """Host: limits for a worker that the zygote enforces by measurement (it can see /proc, the host
+    cannot): over either one it is killed."""
+
+    worker: int
+    memory_bytes: int
+    threads: int
+
+
+ToHost = Hello | ImportFailed | Spawned | Exited | Usage
+ToZygote = Spawn | Kill | Watch
+
+encoder = msgspec.msgpack.Encoder()
+to_host_decoder: msgspec.msgpack.Decoder[ToHost] = msgspec.msgpack.Decoder(ToHost)
+to_zygote_decoder: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)

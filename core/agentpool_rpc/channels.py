@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gRPC channels and servers with the settings that every part shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing import Any
+
+import grpc.aio
+
+MAX_MESSAGE_BYTES = 80 * 1024 * 1024
+"""Above every configurable limit: the pool's own limits refuse with a reason before gRPC cuts a call."""
+
+_LIMITS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+]
+
+_CHANNEL_OPTIONS = [
+    *_LIMITS,
+    # A silent peer is noticed in 10 + 5 s; idle channels are probed too, so a dead host costs no request.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # The gateway decides on retries itself: only it knows what was accepted.
+    ("grpc.enable_retries", 0),
+    # Reconnect at once, then within a second: a restarted host is back in milliseconds.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Two channels to one address must not share a connection that is being closed.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+_SERVER_OPTIONS = [
+    *_LIMITS,
+    # With SO_REUSEPORT another process of the same user could bind the port and take our connections.
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to `host:port` inside the cluster or on this machine; made once per target and kept."""
+    return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+
+
+def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = ()) -> grpc.aio.Server:
+    """A server without ports; the caller binds and starts it."""
+    return grpc.aio.server(interceptors=tuple(interceptors), options=_SERVER_OPTIONS)

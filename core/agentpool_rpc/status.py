@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The error tree as gRPC statuses, and back.
+
+An error travels as its status code with `google.rpc.ErrorInfo` (reason = the error's code, domain
+`agentpool.dev`) and, where waiting helps, `google.rpc.RetryInfo`, in the standard binary trailer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.code_pb2 import Code
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from agentpool_core.errors import DOMAIN, AgentPoolError, from_code
+
+TRAILER = "grpc-status-details-bin"
+REMEDY = "remedy"
+RETRYABLE = "retryable"
+
+log = structlog.get_logger(__name__)
+
+
+def to_status(error: AgentPoolError) -> Status:
+    """The error as `google.rpc.Status`."""
+    metadata = {**error.details, REMEDY: error.hint, RETRYABLE: str(error.retryable).lower()}
+    info = ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata)
+    status = Status(code=Code.Value(error.grpc_status), message=error.message)
+    status.details.append(_any(info))
+    if error.retry_after_seconds is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(error.retry_after_seconds * 1000))
+        status.details.append(_any(retry))
+    return status
+
+
+def _any(message: ErrorInfo | RetryInfo) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: AgentPoolError) -> NoReturn:
+    """End the call with the error."""
+    status = to_status(error)
+    await context.abort(
+        grpc.StatusCode[error.grpc_status],
+        error.message,
+        trailing_metadata=((TRAILER, status.SerializeToString()),),
+    )
+    raise AssertionError("abort returns never")
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> AgentPoolError | None:
+    """The error that the other side sent, or None when the call ended for a reason of transport."""
+    trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]
+    for key, value in trailers:
+        if key == TRAILER and isinstance(value, bytes):
+            return from_status(Status.FromString(value))
+    return None
+
+
+def from_status(status: Status) -> AgentPoolError | None:
+    """The error in a `google.rpc.Status`, or None when it is not one of ours."""
+    info: ErrorInfo | None = None
+    retry_after: float | None = None
+    for detail in status.details:
+        if detail.Is(ErrorInfo.DESCRIPTOR):
+            info = ErrorInfo()
+            detail.Unpack(info)
+        elif detail.Is(RetryInfo.DESCRIPTOR):
+            retry = RetryInfo()
+            detail.Unpack(retry)
+            retry_after = retry.retry_delay.ToMilliseconds() / 1000
+    if info is None or info.domain != DOMAIN:
+        return None
+    details = {key: value for key, value in info.metadata.items() if key not in (REMEDY, RETRYABLE)}
+    return from_code(
+        info.reason,
+        status.message,
+        remedy=info.metadata.get(REMEDY),
+        retry_after_seconds=retry_after,
+        details=details,
+    )
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Turns an AgentPoolError that a handler raises into a status, and anything else into a plain
+    INTERNAL whose cause is in the log only."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Wrap unary and response-streaming handlers."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        serializers = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(_guard_stream(handler.unary_stream), **serializers)
+        return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary), **serializers)
+
+
+def _guard_unary(inner: Any) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await inner(request, context)
+        except AgentPoolError as exc:
+            await abort(context, exc)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            log.exception("call_failed")
+            await abort(context, AgentPoolError("The component failed on this call."))
+
+    return call
+
+
+def _guard_stream(inner: Any) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async for event in inner(request, context):
+                yield event
+        except AgentPoolError as exc:
+            await abort(context, exc)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            log.exception("call_failed")
+            await abort(context, AgentPoolError("The component failed on this call."))
+
+    return call
