@@ -101,6 +101,11 @@ class ConsistencyUnavailable(AgentPoolError):
 class NotAllowed(AgentPoolError):
     """The caller may not do this."""
 
+    code = "NotAllowed"
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+    remedy = "Use an identity that has the right."
+
 
 class Unauthenticated(NotAllowed):
     """No token, or one that does not verify."""
@@ -253,7 +258,9 @@ class NotOwner(Unavailable):
     code = "NotOwner"
 
     def __init__(self, owner: str) -> None:
-        super().__init__("Another host owns this instance.", retry_after_seconds=0.1, details={"owner": owner})
+        super().__init__(
+            "Another host owns this instance.", retry_after_seconds=0.1, details={"owner": owner}
+        )
 
 
 class OwnershipLost(Unavailable):

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from typing import Any
-
 import grpc.aio
 
 MAX_MESSAGE_BYTES = 80 * 1024 * 1024
@@ -48,6 +46,6 @@ def open_channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
 
 
-def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = ()) -> grpc.aio.Server:
+def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:
     """A server without ports; the caller binds and starts it."""
     return grpc.aio.server(interceptors=tuple(interceptors), options=_SERVER_OPTIONS)

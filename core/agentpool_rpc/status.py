@@ -59,7 +59,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: AgentPoolErr
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> AgentPoolError | None:
     """The error that the other side sent, or None when the call ended for a reason of transport."""
-    trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]
+    trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
     for key, value in trailers:
         if key == TRAILER and isinstance(value, bytes):
             return from_status(Status.FromString(value))
@@ -90,15 +90,15 @@ def from_status(status: Status) -> AgentPoolError | None:
     )
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns an AgentPoolError that a handler raises into a status, and anything else into a plain
     INTERNAL whose cause is in the log only."""
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap unary and response-streaming handlers."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_streaming:

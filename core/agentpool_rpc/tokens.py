@@ -88,9 +88,7 @@ class TokenSigner:
         self._clock = clock
         self._cache: dict[tuple[str, frozenset[Verb]], tuple[str, float]] = {}
 
-    def authorization(
-        self, audience: str, verbs: frozenset[Verb], ended: Iterable[Incarnation] = ()
-    ) -> str:
+    def authorization(self, audience: str, verbs: frozenset[Verb], ended: Iterable[Incarnation] = ()) -> str:
         """The value of the `authorization` metadata for one host and some verbs."""
         proof = sorted(str(one) for one in ended)
         now = self._clock()
@@ -133,7 +131,11 @@ class TokenVerifier:
         if not authorization:
             raise Unauthenticated("The call carries no token.", remedy="Call through the gateway.")
         claims = self._seen.get(authorization)
-        if claims is None or claims.expires_at + LEEWAY_SECONDS < self._clock() or claims.audience != audience:
+        if (
+            claims is None
+            or claims.expires_at + LEEWAY_SECONDS < self._clock()
+            or claims.audience != audience
+        ):
             claims = self._check(authorization, audience)
             if len(self._seen) >= REMEMBERED:
                 self._seen.clear()

@@ -1,3 +1,5 @@
+# Generated from proto/agentpool_proto/v1/host.proto by `make generate`. Do not edit.
+# SPDX-License-Identifier: Apache-2.0
 from agentpool_proto.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor

@@ -1,3 +1,5 @@
+# Generated from proto/agentpool_proto/v1/types.proto by `make generate`. Do not edit.
+# SPDX-License-Identifier: Apache-2.0
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

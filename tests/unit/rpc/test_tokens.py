@@ -10,7 +10,14 @@ import pytest
 
 from agentpool_core.errors import PermissionDenied, Unauthenticated
 from agentpool_core.names import Incarnation
-from agentpool_rpc.tokens import LIFETIME_SECONDS, RENEW_SECONDS, TokenSigner, TokenVerifier, Verb, generate_keypair
+from agentpool_rpc.tokens import (
+    LIFETIME_SECONDS,
+    RENEW_SECONDS,
+    TokenSigner,
+    TokenVerifier,
+    Verb,
+    generate_keypair,
+)
 
 PRIVATE, PUBLIC = generate_keypair()
 STRANGER, STRANGER_PUBLIC = generate_keypair()
@@ -48,7 +55,7 @@ def test_the_old_key_is_accepted_while_both_are_configured() -> None:
 
 def unsigned(clock: Clock) -> str:
     claims = {"iss": "gateway", "aud": HOST, "exp": int(clock.now) + 60, "verbs": ["invoke"], "ended": []}
-    return "Bearer " + jwt.encode(claims, None, algorithm="none")
+    return "Bearer " + jwt.encode(claims, "", algorithm="none")
 
 
 def symmetric(clock: Clock) -> str:
@@ -65,8 +72,12 @@ def symmetric(clock: Clock) -> str:
         pytest.param(lambda clock: "Bearer ", id="a scheme without a token"),
         pytest.param(lambda clock: "Basic abc", id="another scheme"),
         pytest.param(lambda clock: "Bearer abc.def.ghi", id="garbage"),
-        pytest.param(lambda clock: signer(clock, STRANGER).authorization(HOST, INVOKE), id="a stranger's signature"),
-        pytest.param(lambda clock: signer(clock).authorization("pod-2/0001", INVOKE), id="a token for another host"),
+        pytest.param(
+            lambda clock: signer(clock, STRANGER).authorization(HOST, INVOKE), id="a stranger's signature"
+        ),
+        pytest.param(
+            lambda clock: signer(clock).authorization("pod-2/0001", INVOKE), id="a token for another host"
+        ),
         pytest.param(unsigned, id="an unsigned token"),
         pytest.param(symmetric, id="a token signed with a symmetric key"),
     ],

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists what there is. Everything runs in .venv, which `make setup` makes.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+SOURCES := core gateway agent_container cli tests tools benchmarks examples
+TYPED := $(wildcard core gateway agent_container cli tests tools benchmarks)
+
+# Runs one step quietly: its name and time, and its output only when it fails.
+STEP := tools/step.sh
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: $(STAMP) ## make .venv and see to redis-server; PYTHON=... chooses the interpreter
+	@tools/ensure_redis.sh
+
+$(STAMP): requirements/dev.lock pyproject.toml tools/ensure_venv.py
+	@PYTHON="$(PYTHON)" python3 tools/ensure_venv.py
+
+.PHONY: check
+check: $(STAMP) ## formatting, lint, types, imports, generated files, unit tests: at most 60 s
+	@$(MAKE) -j2 -k step-types step-format step-lint step-imports step-verify step-unit
+
+.PHONY: step-format step-lint step-types step-imports step-verify step-unit
+step-format:
+	@$(STEP) format $(BIN)/ruff format --check --quiet .
+step-lint:
+	@$(STEP) lint $(BIN)/ruff check --quiet .
+step-types:
+	@$(STEP) types $(BIN)/mypy $(TYPED)
+step-imports:
+	@$(STEP) imports $(BIN)/lint-imports
+step-verify:
+	@$(STEP) verify $(BIN)/python -m tools.verify
+step-unit:
+	@$(STEP) unit $(BIN)/pytest -q tests/unit
+
+.PHONY: format
+format: $(STAMP) ## format the code and mend what lint can mend
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+.PHONY: generate
+generate: $(STAMP) ## write the generated files: protocol stubs, docs/reference
+	@$(BIN)/python -m tools.generate
+
+.PHONY: verify
+verify: $(STAMP) ## fail when a generated file is not what `make generate` writes
+	@$(BIN)/python -m tools.verify
+
+.PHONY: test
+test: setup check ## check, then component tests, documentation, and the ownership model
+	@$(STEP) component $(BIN)/pytest -q tests/component
+	@if [ -d tests/docs ]; then $(STEP) docs $(BIN)/pytest -q tests/docs; fi
+	@$(MAKE) model
+
+.PHONY: model
+model: setup ## the ownership state machine on a real redis-server; FULL=1 for ten times the runs
+	@FULL="$(FULL)" $(STEP) model $(BIN)/pytest -q tests/model
+
+.PHONY: bench
+bench: setup ## measure latency, throughput and memory on this machine
+	@$(BIN)/python -m benchmarks
+
+.PHONY: demo-local
+demo-local: setup ## run the quickstart on this machine, without a cluster
+	@$(BIN)/python tools/demo_local.py
+
+.PHONY: lock
+lock: ## resolve the dependencies anew into requirements/dev.lock
+	@tools/lock.sh
+
+.PHONY: clean
+clean: ## remove .venv, caches and build output
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .demo build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The resources of group `agentpool.dev`, version `v1alpha1`."""
+
+from agentpool_core.api.v1alpha1.agentinstance import AgentInstance, AgentInstanceSpec, WantedState
+from agentpool_core.api.v1alpha1.agentpool import AgentPool, AgentPoolSpec, Durability, Network, Storage
+from agentpool_core.api.v1alpha1.meta import API_VERSION, GROUP, VERSION, ObjectMeta
+
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "VERSION",
+    "AgentInstance",
+    "AgentInstanceSpec",
+    "AgentPool",
+    "AgentPoolSpec",
+    "Durability",
+    "Network",
+    "ObjectMeta",
+    "Storage",
+    "WantedState",
+]

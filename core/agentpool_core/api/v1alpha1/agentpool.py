@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`AgentPool`: which agent runs, in which tiers, under which quotas.
+
+No field has a default here. What is not set is taken from the environment or from the table in
+`agentpool_core.config`, so that a set field and an unset one can be told apart.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from agentpool_core.api.problems import BadValue
+from agentpool_core.api.quantity import Cpu, Memory
+from agentpool_core.api.v1alpha1.meta import Part, Resource
+from agentpool_core.lifecycle import Tier
+
+
+class Storage(StrEnum):
+    """Where state lives."""
+
+    REDIS = "Redis"
+    MEMORY = "Memory"
+
+
+class Durability(StrEnum):
+    """What an acknowledged answer means."""
+
+    RESPONSE = "Response"
+    """A change is durable before its answer leaves."""
+    INTERVAL = "Interval"
+    """Changes are saved by timer; the last interval can be lost."""
+
+
+class Network(StrEnum):
+    """What a worker may reach by itself."""
+
+    NONE = "None"
+    OUTBOUND = "Outbound"
+
+
+_ENTRYPOINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def _entrypoint(text: str) -> str:
+    if _ENTRYPOINT.fullmatch(text) is None:
+        raise BadValue(
+            f"found {text[:80]!r}, which names no class",
+            remedy="Write package.module:Class, for example agentpool_agent.agents.librarian:Librarian.",
+        )
+    return text
+
+
+Number = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+class AgentSpec(Part):
+    """Which agent runs."""
+
+    entrypoint: Annotated[str, AfterValidator(_entrypoint)] = Field(
+        description="The agent's class as package.module:Class."
+    )
+    config: dict[str, Any] | None = Field(default=None, description="Handed to the agent as it is.")
+
+
+class QuotaSpec(Part):
+    """What one instance may use."""
+
+    memory: Memory | None = Field(default=None, description="Memory of one instance, a quantity.")
+    cpu: Cpu | None = Field(default=None, description="CPU of one instance, a quantity.")
+    concurrent_requests: Positive | None = Field(
+        default=None, description="Requests of one instance at the same time; more answer 429."
+    )
+    requests_per_minute: Positive | None = Field(
+        default=None, description="Requests of one instance per minute; more answer 429."
+    )
+
+
+class HotSpec(Part):
+    """HOT: a pod of its own, always on."""
+
+    max_instances: Number | None = Field(default=None, description="Cap on HOT instances.")
+    quota: QuotaSpec | None = Field(default=None, description="Quota of one HOT instance.")
+
+
+class WarmSpec(Part):
+    """WARM: a process of its own on a shared host."""
+
+    max_instances: Number | None = Field(default=None, description="Cap on WARM instances.")
+    instances_per_replica: Positive | None = Field(
+        default=None,
+        description="Instances on one shared host before the least recently used idle one is evicted.",
+    )
+    idle_seconds: Number | None = Field(
+        default=None, description="Seconds without a request before it is evicted; 0: right after use."
+    )
+    quota: QuotaSpec | None = Field(default=None, description="Quota of one WARM instance.")
+
+
+class ColdSpec(Part):
+    """COLD: on demand, given back when idle."""
+
+    max_instances: Number | None = Field(default=None, description="Cap on COLD instances.")
+    idle_seconds: Number | None = Field(
+        default=None, description="Seconds without a request before it is given back; 0: right after use."
+    )
+    quota: QuotaSpec | None = Field(default=None, description="Quota of one COLD instance.")
+
+
+class TiersSpec(Part):
+    """The three tiers; one that is left out has its defaults."""
+
+    hot: HotSpec | None = Field(default=None, description="The HOT tier.")
+    warm: WarmSpec | None = Field(default=None, description="The WARM tier.")
+    cold: ColdSpec | None = Field(default=None, description="The COLD tier.")
+
+
+class WarmupSpec(Part):
+    """Processes started ahead, waiting for a first request."""
+
+    enabled: Switch | None = Field(default=None, description="Whether any are started ahead.")
+    count: Number | None = Field(default=None, description="How many wait.")
+
+
+class LimitsSpec(Part):
+    """Bounds of the pool and of single requests."""
+
+    max_instances: Positive | None = Field(
+        default=None, description="Resident instances of all tiers together, a cap at run time."
+    )
+    min_instances: Number | None = Field(
+        default=None, description="Idle clean-up leaves at least this many resident instances on a host."
+    )
+    max_instances_per_tenant: Positive | None = Field(
+        default=None, description="Resident instances of one tenant; unset: no such cap."
+    )
+    input_bytes: Positive | None = Field(default=None, description="Largest input of a request, in bytes.")
+    answer_bytes: Positive | None = Field(default=None, description="Largest answer, in bytes.")
+    state_bytes: Positive | None = Field(default=None, description="Largest state of an instance, in bytes.")
+    creation_timeout_seconds: Seconds | None = Field(
+        default=None, description="Time for an agent's constructor, setup and restore."
+    )
+    request_timeout_seconds: Seconds | None = Field(
+        default=None, description="Time for a request that brings no deadline of its own."
+    )
+
+
+class CheckpointSpec(Part):
+    """How state is kept."""
+
+    storage: Storage | None = Field(default=None, description="Redis or Memory.")
+    durability: Durability | None = Field(
+        default=None,
+        description="Response: a change is durable before its answer leaves. Interval: saved by timer.",
+    )
+    interval_seconds: Seconds | None = Field(
+        default=None, description="Time between two saves under Interval; what can be lost."
+    )
+
+
+class IsolationSpec(Part):
+    """What keeps workers apart."""
+
+    required: tuple[str, ...] | None = Field(
+        default=None, description="Names of guards without which no instance starts."
+    )
+    network: Network | None = Field(
+        default=None, description="None: a worker opens no connection. Outbound: it may."
+    )
+    subprocesses: Switch | None = Field(default=None, description="Whether an agent may start programs.")
+
+
+class AgentPoolSpec(Part):
+    """What is wanted of a pool."""
+
+    agent: AgentSpec = Field(description="Which agent runs.")
+    default_tier: Tier | None = Field(default=None, description="Tier of a new instance that names none.")
+    tiers: TiersSpec | None = Field(default=None, description="Settings by tier.")
+    warmup: WarmupSpec | None = Field(default=None, description="Processes started ahead.")
+    limits: LimitsSpec | None = Field(default=None, description="Bounds of the pool and of requests.")
+    checkpoint: CheckpointSpec | None = Field(default=None, description="How state is kept.")
+    isolation: IsolationSpec | None = Field(default=None, description="What keeps workers apart.")
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> AgentPoolSpec:
+        limits = self.limits or LimitsSpec()
+        total = limits.max_instances
+        if total is None:
+            return self
+        if limits.min_instances is not None and limits.min_instances > total:
+            raise BadValue(
+                f"found {limits.min_instances}, more than limits.maxInstances {total}",
+                remedy=f"Set it to {total} or less, or raise spec.limits.maxInstances.",
+                path=("limits", "minInstances"),
+            )
+        tiers = self.tiers or TiersSpec()
+        for name, tier in (("hot", tiers.hot), ("warm", tiers.warm), ("cold", tiers.cold)):
+            if tier is not None and tier.max_instances is not None and tier.max_instances > total:
+                raise BadValue(
+                    f"found {tier.max_instances}, more than limits.maxInstances {total}",
+                    remedy=f"Set it to {total} or less, or raise spec.limits.maxInstances.",
+                    path=("tiers", name, "maxInstances"),
+                )
+        return self
+
+
+class AgentPool(Resource):
+    """A pool of agents."""
+
+    KIND: ClassVar[str] = "AgentPool"
+
+    spec: AgentPoolSpec
