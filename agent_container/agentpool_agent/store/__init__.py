@@ -1,1 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Where instances' state and ownership are kept: Redis, or the memory of one process."""
+
+from __future__ import annotations
+
+from .base import Caps, Checkpoint, Claim, Ownership, Page, Record, Store, Write
+from .memory import MemoryStore
+from .redis import RedisStore
+
+__all__ = [
+    "Caps",
+    "Checkpoint",
+    "Claim",
+    "MemoryStore",
+    "Ownership",
+    "Page",
+    "Record",
+    "RedisStore",
+    "Store",
+    "Write",
+    "open_store",
+]
+
+
+def open_store(
+    url: str | None, *, pool_uid: str, namespace: str, pool: str, timeout_seconds: float = 1.0
+) -> Store:
+    """The store of a pool; no connection is made yet.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`; None for the memory of this process.
+        timeout_seconds: bound of each call to Redis.
+    """
+    if url is None:
+        return MemoryStore(namespace, pool)
+    return RedisStore(url, pool_uid, namespace, pool, timeout_seconds=timeout_seconds)

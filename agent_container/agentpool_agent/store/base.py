@@ -29,7 +29,10 @@ SWAP_SECONDS = 2
 opposite opinions cannot make an instance fly to and fro."""
 
 RECOVERY_SECONDS = 10
-"""After the store lost its data, only holders may register for this long."""
+"""After the loss of the store's data was noticed, only holders may register for this long."""
+
+MAX_PAGE = 1000
+"""Most records that one call of `Store.list` gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class Ownership:
     """The store's generation as it was at the claim; a change of it means that data was lost."""
     fresh: bool = False
     """True when the instance had no stored state."""
+    origin: Origin = Origin.OBSERVED
+    declared_uid: str = ""
+    """As in the record, so that `register` can write it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +154,29 @@ class Store(Protocol):
         """
 
     async def load(self, ownership: Ownership) -> Checkpoint:
-        """The stored state. Raises OwnershipLost when the caller is no longer the owner."""
+        """The stored state.
+
+        Raises:
+            OwnershipLost: the caller is no longer the owner.
+            AgentCreationFailed: a stored part does not match its digest.
+        """
 
     async def save(self, ownership: Ownership, write: Write) -> None:
-        """Make a change durable, all of it or nothing. Raises OwnershipLost."""
+        """Make a change durable, all of it or nothing. One save per instance is under way at a time.
+
+        A save that ended without an answer (StoreUnavailable, cancelled) may or may not have taken effect. If
+        it did, the next save raises OwnershipLost, for the owner's copy no longer is what is stored; after
+        the next claim and load it is. If it did not, it never will once the next save is answered.
+
+        Raises:
+            OwnershipLost: drop the instance; nothing of this write was kept.
+            StoreDataLost: nothing of this write was kept; `register` the whole state.
+        """
 
     async def register(self, ownership: Ownership, write: Write) -> Ownership:
-        """After StoreDataLost: the holder writes its whole state again and gets a fresh epoch. Raises
-        OwnershipLost when somebody else registered first."""
+        """After StoreDataLost: the holder writes its whole state again and gets a fresh epoch. May be
+        repeated when it ended without an answer. Raises OwnershipLost when somebody else registered or
+        claimed first, or when nothing was lost and the instance was erased."""
 
     async def recall(self, instance_id: str, idempotency_key: str) -> bytes | None:
         """The final event kept for a key, or None."""
@@ -172,7 +193,9 @@ class Store(Protocol):
     async def wish(self, instance_id: str, wish: Wish | None) -> Record:
         """Record what the owner is to do once the instance is not busy. Raises InstanceNotFound."""
 
-    async def erase(self, instance_id: str, by: Incarnation, ended: frozenset[Incarnation] = frozenset()) -> None:
+    async def erase(
+        self, instance_id: str, by: Incarnation, ended: frozenset[Incarnation] = frozenset()
+    ) -> None:
         """Remove record, state and keys of an instance that nobody, `by`, or a proven-dead incarnation
         holds. Raises InstanceNotFound, NotOwner."""
 
@@ -187,10 +210,11 @@ class Store(Protocol):
         """Records in the order of their ids, after `cursor`, at most `limit`."""
 
     async def ping(self) -> None:
-        """Answer, or raise StoreUnavailable."""
+        """Answer, or raise: StoreUnavailable when the store is silent; StoreDataLost while only holders may
+        register, which is how a host whose instances are idle notices that it has to."""
 
     async def problems(self) -> Sequence[str]:
-        """What is wrong with the store's own settings (persistence off, eviction policy), one sentence each."""
+        """What is wrong with the store's own settings (persistence, eviction policy), one sentence each."""
 
     @property
     def shared(self) -> bool:

@@ -1,0 +1,17 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- One fenced write. ARGV 5: owner; 6: epoch; 7: generation at the claim; 8: the version that the owner's
+-- copy of the state rests on; from 9 on: the write. Answers {'OK', new version}.
+
+local refused = refusal(ARGV[5], ARGV[6], ARGV[7])
+if refused then return refused end
+
+-- A write without an answer may be applied late, or be lost with the server's last second. Writing parts on
+-- top of either would mix two states.
+local version, base = tonumber(redis.call('HGET', RECORD, 'version')), tonumber(ARGV[8])
+if version > base then return {'GONE'} end
+if version < base then return LOST end
+
+check_types()
+apply(9)
+redis.call('HSET', RECORD, 'updated', text(now))
+return {'OK', text(redis.call('HINCRBY', RECORD, 'version', 1))}

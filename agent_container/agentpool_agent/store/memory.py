@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ownership protocol inside one process: state lives as long as the process does."""
+
+from __future__ import annotations
+
+import bisect
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from agentpool_core.errors import (
+    InstanceNotFound,
+    InstancePaused,
+    NotOwner,
+    OwnershipLost,
+    PoolExhausted,
+)
+from agentpool_core.lifecycle import Origin, PauseReason, Tier, Wish
+from agentpool_core.names import Incarnation, InstanceKey
+
+from .base import (
+    IDEMPOTENCY_KEPT,
+    IDEMPOTENCY_SECONDS,
+    MAX_PAGE,
+    SWAP_SECONDS,
+    Checkpoint,
+    Claim,
+    Ownership,
+    Page,
+    Record,
+    Write,
+)
+
+MICROSECONDS = 1_000_000
+GENERATION = "memory"
+"""Never changes: the data is lost together with every holder."""
+
+
+@dataclass(slots=True)
+class _Instance:
+    key: InstanceKey
+    tier: Tier
+    origin: Origin
+    declared_uid: str
+    owner: Incarnation | None = None
+    epoch: int = 0
+    paused: PauseReason | None = None
+    wish: Wish | None = None
+    updated: int = 0
+    swapped: int | None = None
+    parts: dict[str, bytes] = field(default_factory=dict)
+    rate: bytes = b""
+    finals: OrderedDict[str, tuple[int, bytes]] = field(default_factory=OrderedDict)
+    """By Idempotency-Key, oldest first."""
+
+    def record(self) -> Record:
+        return Record(
+            self.key,
+            self.tier,
+            self.owner,
+            self.epoch,
+            self.origin,
+            self.declared_uid,
+            self.paused,
+            self.wish,
+            self.updated / MICROSECONDS,
+        )
+
+    def apply(self, write: Write, now: int) -> None:
+        self.parts.update(write.parts)
+        for name in write.removed:
+            self.parts.pop(name, None)
+        self.rate = write.rate or self.rate
+        for key, final in write.finals.items():
+            self.finals.pop(key, None)
+            self.finals[key] = (now, final)
+        while len(self.finals) > IDEMPOTENCY_KEPT:
+            self.finals.popitem(last=False)
+
+
+class MemoryStore:
+    """State and ownership of one pool's instances in this process.
+
+    Args:
+        clock: microseconds since 1970.
+    """
+
+    def __init__(
+        self, namespace: str, pool: str, *, clock: Callable[[], int] = lambda: time.time_ns() // 1000
+    ) -> None:
+        self.namespace, self.pool = namespace, pool
+        self._clock = clock
+        self._instances: dict[str, _Instance] = {}
+        self._ids: list[str] = []
+
+    @property
+    def shared(self) -> bool:
+        """False: only this process sees the state."""
+        return False
+
+    async def initialise(self) -> None:
+        """See `Store.initialise`; there is nothing to draw."""
+
+    async def claim(self, claim: Claim) -> Ownership:
+        """See `Store.claim`."""
+        now = self._clock()
+        found = self._instances.get(claim.key.instance_id)
+        instance = found or _Instance(claim.key, claim.tier, claim.origin, claim.declared_uid)
+        if instance.owner != claim.owner:
+            swapped = _succession(instance, claim.owner, claim.ended, now)
+            if instance.paused is PauseReason.USER_REQUESTED and not claim.resume:
+                raise InstancePaused("A user paused this instance.")
+            self._check_caps(instance, claim)
+            if found is None:
+                self._instances[claim.key.instance_id] = instance
+                bisect.insort(self._ids, claim.key.instance_id)
+            instance.owner, instance.tier, instance.paused = claim.owner, claim.tier, None
+            instance.epoch = max(instance.epoch + 1, now)
+            instance.swapped = swapped
+        instance.updated = now
+        return Ownership(
+            instance.key,
+            claim.owner,
+            instance.epoch,
+            instance.tier,
+            GENERATION,
+            not instance.parts,
+            instance.origin,
+            instance.declared_uid,
+        )
+
+    async def load(self, ownership: Ownership) -> Checkpoint:
+        """See `Store.load`."""
+        instance = self._owned(ownership)
+        return Checkpoint(dict(instance.parts), instance.rate)
+
+    async def save(self, ownership: Ownership, write: Write) -> None:
+        """See `Store.save`."""
+        instance = self._owned(ownership)
+        instance.updated = self._clock()
+        instance.apply(write, instance.updated)
+
+    async def register(self, ownership: Ownership, write: Write) -> Ownership:
+        """See `Store.register`; as nothing is ever lost, only the present owner can."""
+        instance = self._owned(ownership)
+        now = self._clock()
+        instance.epoch, instance.updated = max(instance.epoch + 1, now), now
+        instance.parts, instance.rate = {}, b""
+        instance.apply(write, now)
+        return Ownership(
+            instance.key,
+            ownership.owner,
+            instance.epoch,
+            instance.tier,
+            GENERATION,
+            not instance.parts,
+            instance.origin,
+            instance.declared_uid,
+        )
+
+    async def recall(self, instance_id: str, idempotency_key: str) -> bytes | None:
+        """See `Store.recall`."""
+        instance = self._instances.get(instance_id)
+        if instance is None or idempotency_key not in instance.finals:
+            return None
+        stamp, final = instance.finals[idempotency_key]
+        return None if self._clock() - stamp > IDEMPOTENCY_SECONDS * MICROSECONDS else final
+
+    async def release(
+        self, ownership: Ownership, paused: PauseReason, *, rate: bytes = b"", clear_wish: bool = True
+    ) -> None:
+        """See `Store.release`."""
+        instance = self._owned(ownership)
+        instance.owner, instance.paused, instance.updated = None, paused, self._clock()
+        instance.rate = rate or instance.rate
+        if clear_wish:
+            instance.wish = None
+
+    async def pause(self, instance_id: str, paused: PauseReason | None) -> Record:
+        """See `Store.pause`."""
+        instance = self._known(instance_id)
+        if instance.owner is not None:
+            raise NotOwner(str(instance.owner))
+        instance.paused = paused or PauseReason.EVICTED
+        return instance.record()
+
+    async def wish(self, instance_id: str, wish: Wish | None) -> Record:
+        """See `Store.wish`."""
+        instance = self._known(instance_id)
+        instance.wish = wish
+        return instance.record()
+
+    async def erase(
+        self, instance_id: str, by: Incarnation, ended: frozenset[Incarnation] = frozenset()
+    ) -> None:
+        """See `Store.erase`."""
+        holder = self._known(instance_id).owner
+        if not (holder is None or holder == by or holder in ended or _restarted(holder, by)):
+            raise NotOwner(str(holder))
+        del self._instances[instance_id]
+        self._ids.remove(instance_id)
+
+    async def reap(self, ended: Incarnation) -> int:
+        """See `Store.reap`."""
+        now = self._clock()
+        held = [instance for instance in self._instances.values() if instance.owner == ended]
+        for instance in held:
+            instance.owner, instance.paused, instance.updated = None, PauseReason.EVICTED, now
+        return len(held)
+
+    async def get(self, instance_id: str) -> Record | None:
+        """See `Store.get`."""
+        instance = self._instances.get(instance_id)
+        return instance.record() if instance else None
+
+    async def list(self, cursor: str = "", limit: int = 100) -> Page:
+        """See `Store.list`."""
+        limit = min(max(limit, 1), MAX_PAGE)
+        start = bisect.bisect_right(self._ids, cursor)
+        ids = self._ids[start : start + limit]
+        more = start + limit < len(self._ids)
+        return Page([self._instances[instance_id].record() for instance_id in ids], ids[-1] if more else "")
+
+    async def ping(self) -> None:
+        """See `Store.ping`; memory is always there."""
+
+    async def problems(self) -> Sequence[str]:
+        """See `Store.problems`; that memory does not last was chosen with it."""
+        return ()
+
+    async def close(self) -> None:
+        """See `Store.close`; there are no connections."""
+
+    def _known(self, instance_id: str) -> _Instance:
+        instance = self._instances.get(instance_id)
+        if instance is None:
+            raise InstanceNotFound("The store knows no such instance.")
+        return instance
+
+    def _owned(self, ownership: Ownership) -> _Instance:
+        instance = self._instances.get(ownership.key.instance_id)
+        if instance is None or (instance.owner, instance.epoch) != (ownership.owner, ownership.epoch):
+            raise OwnershipLost("This host no longer owns the instance.", retry_after_seconds=0.1)
+        return instance
+
+    def _check_caps(self, instance: _Instance, claim: Claim) -> None:
+        # What is already counted is not held against a cap that was lowered meanwhile.
+        counts = Counter(name for other in self._instances.values() for name in _counted(other))
+        already = set(_counted(instance))
+        caps = (
+            ("total", claim.caps.total, "The pool's limits.maxInstances is reached."),
+            (f"tier:{claim.tier}", claim.caps.tier, "The tier's maxInstances is reached."),
+            (
+                f"tenant:{claim.key.tenant_id}",
+                claim.caps.tenant,
+                "The tenant's bound on instances is reached.",
+            ),
+        )
+        for name, cap, message in caps:
+            if cap is not None and name not in already and counts[name] >= cap:
+                raise PoolExhausted(message, retry_after_seconds=1.0)
+
+
+def _counted(instance: _Instance) -> Iterator[str]:
+    if instance.owner is not None:
+        yield "total"
+        yield f"tier:{instance.tier}"
+        yield f"tenant:{instance.key.tenant_id}"
+
+
+def _restarted(earlier: Incarnation, later: Incarnation) -> bool:
+    return earlier.pod_uid == later.pod_uid and later.nonce > earlier.nonce
+
+
+def _succession(
+    instance: _Instance, wanted: Incarnation, ended: frozenset[Incarnation], now: int
+) -> int | None:
+    """When the instance was last swapped by proof, once `wanted` owns it; raises NotOwner."""
+    holder = instance.owner
+    if holder is None or _restarted(holder, wanted):
+        return instance.swapped
+    recent = instance.swapped is not None and now - instance.swapped < SWAP_SECONDS * MICROSECONDS
+    if holder not in ended or recent:
+        raise NotOwner(str(holder))
+    return now

@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ownership protocol as a hypothesis state machine over the real Lua on a real redis-server.
+
+Pods live, crash, restart and freeze (do nothing for a while and go on with what they believed); gateways hand
+out true and false proofs; a message may be lost on its way back, or arrive later than its sender waited; the
+store may lose its data. The machine holds what was acknowledged and compares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from agentpool_agent.store import Caps, Claim, Ownership, RedisStore, Write
+from agentpool_agent.store.base import IDEMPOTENCY_SECONDS, RECOVERY_SECONDS
+from agentpool_agent.store.client import RedisClient
+from agentpool_agent.store.scripts import Script, assemble
+from agentpool_core.errors import (
+    AgentPoolError,
+    InstanceNotFound,
+    InstancePaused,
+    NotOwner,
+    OwnershipLost,
+    PoolExhausted,
+    StoreDataLost,
+    StoreUnavailable,
+)
+from agentpool_core.lifecycle import PauseReason, Tier, Wish
+from agentpool_core.names import Incarnation, InstanceKey, StoreKeys, tenant_hash
+
+from .world import Host, Late, Network, Truth
+
+PODS = ("pod-a", "pod-b", "pod-c")
+INSTANCES = tuple(
+    InstanceKey("ns", "pool", tenant, project)
+    for tenant, project in (("t1", "p1"), ("t1", "p2"), ("t2", "p1"))
+)
+CAPS = Caps(total=2)
+PARTS = ("x", "y")
+KEYS = StoreKeys("model")
+T = TypeVar("T")
+
+
+class OwnershipMachine(RuleBasedStateMachine):
+    """Subclasses made by `machine` say which server and which Lua."""
+
+    client: RedisClient
+    loop: asyncio.AbstractEventLoop
+    scripts: Mapping[str, Script]
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(call)
+
+    @initialize()
+    def start(self) -> None:
+        self.run(self.client.command("FLUSHALL"))
+        self.now, self.lives, self.number = 1_700_000_000_000_000, 0, 0
+        self.lost_noticed: int | None = None
+        self.truths = {key: Truth() for key in INSTANCES}
+        self.late: list[Late] = []
+        self.hosts: list[Host] = []
+        self.current = {pod: self.new_life(pod) for pod in PODS}
+        self.run(self.hosts[0].store.initialise())
+
+    def new_life(self, pod: str) -> Host:
+        self.lives += 1
+        network = Network(self.client)
+        owner = Incarnation.draw(pod, self.lives, bytes(4))
+        store = RedisStore(
+            "unix:///unused",
+            KEYS.pool_uid,
+            "ns",
+            "pool",
+            clock=self.tick,
+            client=network,  # type: ignore[arg-type]
+            scripts=self.scripts,
+            random=self.draw_name,
+        )
+        host = Host(owner, store, network)
+        self.hosts.append(host)
+        return host
+
+    def tick(self) -> int:
+        self.now += 1
+        return self.now
+
+    def draw_name(self) -> str:
+        self.number += 1
+        return f"g{self.number}"
+
+    def draw_bytes(self) -> bytes:
+        self.number += 1
+        return str(self.number).encode()
+
+    def attempt(self, call: Coroutine[Any, Any, T], *expected: type[AgentPoolError]) -> T | AgentPoolError:
+        try:
+            return self.run(call)
+        except StoreDataLost as lost:
+            if self.lost_noticed is None:
+                self.lost_noticed = self.now
+            return lost
+        except expected as refused:
+            return refused
+
+    def granted(self, key: InstanceKey, owned: Ownership) -> None:
+        truth = self.truths[key]
+        again = truth.holder is not None and (truth.holder.owner, truth.holder.epoch) == (
+            owned.owner,
+            owned.epoch,
+        )
+        if not again:
+            assert owned.epoch > truth.highest_epoch, "an epoch did not grow"
+        truth.highest_epoch, truth.holder = owned.epoch, owned
+
+    def written(self, key: InstanceKey, owned: Ownership) -> None:
+        truth = self.truths[key]
+        assert truth.writers.setdefault(owned.epoch, owned.owner) == owned.owner, "two owners of one epoch"
+        assert truth.holder is not None, "a write was accepted though nobody holds the instance"
+        assert (truth.holder.owner, truth.holder.epoch) == (owned.owner, owned.epoch), "a stale write"
+
+    # Hosts: crash and restart; a frozen host is one that no rule happens to pick for a while.
+
+    @rule(pod=st.sampled_from(PODS))
+    def crash_and_restart(self, pod: str) -> None:
+        self.current[pod].alive = False
+        self.current[pod] = self.new_life(pod)
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 11.0, IDEMPOTENCY_SECONDS]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += int(seconds * 1_000_000)
+
+    @rule()
+    def the_store_loses_its_data(self) -> None:
+        self.run(self.client.command("FLUSHALL"))
+        self.lost_noticed = None
+        self.lost = True
+        for truth in self.truths.values():
+            truth.holder, truth.state, truth.finals = None, None, {}
+
+    lost = False
+
+    # Claims, with proofs of gateways that may be wrong.
+
+    @rule(
+        pod=st.sampled_from(PODS),
+        key=st.sampled_from(INSTANCES),
+        accused=st.sets(st.sampled_from(PODS), max_size=2),
+        resume=st.booleans(),
+    )
+    def claim(self, pod: str, key: InstanceKey, accused: set[str], resume: bool) -> None:
+        host = self.current[pod]
+        ended = frozenset(self.current[name].owner for name in accused)
+        self.claim_as(host, key, ended, resume)
+
+    @rule(index=st.integers(0, 50), key=st.sampled_from(INSTANCES))
+    def claim_of_an_earlier_life(self, index: int, key: InstanceKey) -> None:
+        self.claim_as(self.hosts[index % len(self.hosts)], key, frozenset(), False)
+
+    def claim_as(self, host: Host, key: InstanceKey, ended: frozenset[Incarnation], resume: bool) -> None:
+        truth = self.truths[key]
+        before = truth.holder
+        resident = sum(other.holder is not None for other in self.truths.values())
+        wanted = Claim(key, host.owner, Tier.WARM, CAPS, ended, resume)
+        outcome = self.attempt(host.store.claim(wanted), NotOwner, InstancePaused, PoolExhausted)
+        if not isinstance(outcome, Ownership):
+            return
+        if before is None:
+            assert resident < (CAPS.total or 0), "a cap was passed"
+        elif before.owner != host.owner:
+            restarted = before.owner.pod_uid == host.owner.pod_uid and before.owner.nonce < host.owner.nonce
+            assert restarted or before.owner in ended, "an owner was replaced without proof"
+        if self.lost and (before is None or before.owner != host.owner):
+            assert self.lost_noticed is not None, "a claim was won before the loss was noticed"
+            assert self.now - self.lost_noticed >= RECOVERY_SECONDS * 1_000_000 - 100, "a claim in recovery"
+        self.granted(key, outcome)
+        self.load_into(host, outcome)
+
+    def load_into(self, host: Host, owned: Ownership) -> None:
+        key, truth = owned.key, self.truths[owned.key]
+        loaded = self.run(host.store.load(owned))
+        assert dict(loaded.parts) == (truth.state or {}), "an acknowledged change was lost"
+        assert owned.fresh == (not loaded.parts)
+        truth.state = dict(loaded.parts)
+        host.holds[key], host.state[key] = owned, dict(loaded.parts)
+
+    # Writes of holders, fresh or stale.
+
+    def holders(self) -> list[tuple[Host, Ownership]]:
+        return [(host, owned) for host in self.hosts for owned in host.holds.values()]
+
+    @precondition(lambda self: self.holders())
+    @rule(pick=st.integers(0, 50), part=st.sampled_from(PARTS), keyed=st.booleans())
+    def save(self, pick: int, part: str, keyed: bool) -> None:
+        host, owned = self.pick(pick)
+        key, body = owned.key, self.draw_bytes()
+        finals = {f"k{body.decode()}": body} if keyed else {}
+        outcome = self.attempt(host.store.save(owned, Write({part: body}, finals=finals)), OwnershipLost)
+        if isinstance(outcome, StoreDataLost):
+            self.register_as(host, owned)
+        elif isinstance(outcome, OwnershipLost):
+            host.drop(key)
+        else:
+            self.written(key, owned)
+            truth = self.truths[key]
+            assert truth.state == host.state[key], "a change was written on top of another state"
+            host.state[key][part] = body
+            truth.state = dict(host.state[key])
+            truth.acknowledged += 1
+            truth.finals |= {name: (self.now, final) for name, final in finals.items()}
+
+    @precondition(lambda self: self.holders())
+    @rule(pick=st.integers(0, 50), part=st.sampled_from(PARTS))
+    def save_without_an_answer(self, pick: int, part: str) -> None:
+        host, owned = self.pick(pick)
+        body = self.draw_bytes()
+        self.send_late(host, owned.key, host.store.save(owned, Write({part: body})), {part: body})
+
+    @precondition(lambda self: self.holders())
+    @rule(pick=st.integers(0, 50))
+    def release_without_an_answer(self, pick: int) -> None:
+        host, owned = self.pick(pick)
+        self.send_late(host, owned.key, host.store.release(owned, PauseReason.EVICTED), None)
+        host.drop(owned.key)
+
+    @precondition(lambda self: self.holders())
+    @rule(pick=st.integers(0, 50))
+    def register_without_an_answer(self, pick: int) -> None:
+        host, owned = self.pick(pick)
+        whole = dict(host.state[owned.key])
+        self.send_late(host, owned.key, host.store.register(owned, Write(whole)), whole)
+
+    def send_late(
+        self, host: Host, key: InstanceKey, call: Coroutine[Any, Any, Any], change: dict[str, bytes] | None
+    ) -> None:
+        host.network.hold = True
+        self.attempt(call, StoreUnavailable)
+        host.network.hold = False
+        message = host.network.held.pop()
+        self.late.append(Late(host, key, message, change, self.truths[key].acknowledged))
+
+    @precondition(lambda self: self.late)
+    @rule(pick=st.integers(0, 50))
+    def a_late_message_arrives(self, pick: int) -> None:
+        late = self.late.pop(pick % len(self.late))
+        truth = self.truths[late.key]
+        reply = self.run(late.host.network.deliver(late.message, self.tick()))
+        if reply[0] == b"LOST" and self.lost_noticed is None:
+            self.lost_noticed = self.now
+        if reply[0] != b"OK":
+            return
+        name, epoch = late.message[0].name, int(late.message[2][5])
+        if name == "register":
+            self.registered_late(late, int(reply[1]), reply[2].decode())
+            return
+        assert truth.holder is not None, "a late write was accepted though nobody holds the instance"
+        assert (str(truth.holder.owner), truth.holder.epoch) == (late.message[2][4], epoch), (
+            "a late, stale write"
+        )
+        if name == "release":
+            truth.holder = None
+            return
+        assert truth.acknowledged == late.acknowledged, "a late write took back an acknowledged change"
+        truth.state = (truth.state or {}) | (late.change or {})
+
+    def registered_late(self, late: Late, epoch: int, generation: str) -> None:
+        truth = self.truths[late.key]
+        if truth.state is not None:
+            assert truth.acknowledged == late.acknowledged, "a late registration took back a change"
+        owned = Ownership(late.key, late.host.owner, epoch, Tier.WARM, generation)
+        self.granted(late.key, owned)
+        truth.state = dict(late.change or {})
+
+    @precondition(lambda self: self.holders())
+    @rule(pick=st.integers(0, 50))
+    def register(self, pick: int) -> None:
+        host, owned = self.pick(pick)
+        self.register_as(host, owned)
+
+    def register_as(self, host: Host, owned: Ownership) -> None:
+        key, truth = owned.key, self.truths[owned.key]
+        before = truth.holder
+        outcome = self.attempt(host.store.register(owned, Write(host.state[key])), OwnershipLost)
+        if not isinstance(outcome, Ownership):
+            host.drop(key)
+            return
+        assert before is None or before.owner == owned.owner, "a registration replaced somebody else"
+        if truth.state is not None:
+            assert truth.state == host.state[key] or before is not None, "a registration took back a change"
+        self.granted(key, outcome)
+        host.holds[key], truth.state = outcome, dict(host.state[key])
+
+    @precondition(lambda self: self.holders())
+    @rule(pick=st.integers(0, 50), reason=st.sampled_from(PauseReason), clear=st.booleans())
+    def release(self, pick: int, reason: PauseReason, clear: bool) -> None:
+        host, owned = self.pick(pick)
+        outcome = self.attempt(host.store.release(owned, reason, clear_wish=clear), OwnershipLost)
+        if isinstance(outcome, StoreDataLost):
+            self.register_as(host, owned)
+            return
+        if outcome is None:
+            self.written(owned.key, owned)
+            self.truths[owned.key].holder = None
+        host.drop(owned.key)
+
+    def pick(self, number: int) -> tuple[Host, Ownership]:
+        holders = self.holders()
+        return holders[number % len(holders)]
+
+    # What others may do to an instance.
+
+    @rule(key=st.sampled_from(INSTANCES), wish=st.sampled_from([None, *Wish]))
+    def wish(self, key: InstanceKey, wish: Wish | None) -> None:
+        outcome = self.attempt(self.hosts[0].store.wish(key.instance_id, wish), InstanceNotFound)
+        assert isinstance(outcome, AgentPoolError) or outcome.wish is wish
+
+    @rule(key=st.sampled_from(INSTANCES), reason=st.sampled_from([None, *PauseReason]))
+    def pause(self, key: InstanceKey, reason: PauseReason | None) -> None:
+        outcome = self.attempt(self.hosts[0].store.pause(key.instance_id, reason), InstanceNotFound, NotOwner)
+        if not isinstance(outcome, AgentPoolError):
+            assert self.truths[key].holder is None and outcome.owner is None
+
+    @rule(
+        key=st.sampled_from(INSTANCES),
+        pod=st.sampled_from(PODS),
+        accused=st.sets(st.sampled_from(PODS), max_size=1),
+    )
+    def erase(self, key: InstanceKey, pod: str, accused: set[str]) -> None:
+        truth, host = self.truths[key], self.current[pod]
+        ended = frozenset(self.current[name].owner for name in accused)
+        outcome = self.attempt(
+            host.store.erase(key.instance_id, host.owner, ended), InstanceNotFound, NotOwner
+        )
+        if outcome is not None:
+            return
+        if truth.holder is not None and truth.holder.owner not in {host.owner, *ended}:
+            assert truth.holder.owner.pod_uid == pod, "an instance was erased without proof"
+        truth.holder, truth.state, truth.finals = None, None, {}
+        truth.acknowledged += 1  # what is on its way from before must not bring it back
+
+    @rule(index=st.integers(0, 50))
+    def reap(self, index: int) -> None:
+        ended = self.hosts[index % len(self.hosts)].owner
+        held = [truth for truth in self.truths.values() if truth.holder and truth.holder.owner == ended]
+        outcome = self.attempt(self.hosts[0].store.reap(ended))
+        assert isinstance(outcome, AgentPoolError) or outcome == len(held)
+        for truth in held:
+            truth.holder = None
+
+    @rule()
+    def recall(self) -> None:
+        for key, truth in self.truths.items():
+            for name, (stamp, final) in truth.finals.items():
+                kept = self.run(self.hosts[0].store.recall(key.instance_id, name))
+                if self.now - stamp <= IDEMPOTENCY_SECONDS * 1_000_000:
+                    assert kept == final, "an acknowledged key was forgotten"
+                else:
+                    assert kept is None
+
+    @invariant()
+    def counts_equal_a_recount(self) -> None:
+        if not getattr(self, "hosts", None):
+            return
+        records = self.run(self.hosts[0].store.list()).records
+        owners, counts = self.run(
+            self.client.pipeline([("ZRANGE", KEYS.owners, 0, -1), ("HGETALL", KEYS.counts)])
+        )
+        held = [record for record in records if record.owner is not None]
+        recount: dict[bytes, bytes] = {}
+        for record in held:
+            for name in ("total", f"tier:{record.tier}", f"tenant:{tenant_hash(record.key.tenant_id)}"):
+                recount[name.encode()] = str(int(recount.get(name.encode(), b"0")) + 1).encode()
+        assert counts == recount, "the counts of the caps are wrong"
+        assert set(owners) == {f"{record.owner}|{record.key.instance_id}".encode() for record in held}
+        believed = {
+            key: (truth.holder.owner, truth.holder.epoch)
+            for key, truth in self.truths.items()
+            if truth.holder
+        }
+        assert {record.key: (record.owner, record.epoch) for record in held} == believed
+
+
+def machine(
+    client: RedisClient, loop: asyncio.AbstractEventLoop, fragments: Mapping[str, str]
+) -> type[OwnershipMachine]:
+    """The machine on one server with the given Lua."""
+    bound = {"client": client, "loop": loop, "scripts": assemble(fragments)}
+    return type("BoundOwnershipMachine", (OwnershipMachine,), bound)
