@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory and CPU of the processes under test, from the kernel's own accounting."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process at one moment."""
+
+    pid: int
+    parent: int
+    command: str
+    cpu_seconds: float
+
+    @property
+    def part(self) -> str:
+        """gateway, host, zygote or worker; "other" for supervisors and the CLI. A worker is a fork of the
+        zygote and keeps its command line; `tree` tells them apart by their parent."""
+        for part in ("gateway", "host", "zygote"):
+            if f"agentpool_{part}" in self.command or f"agentpool_agent.{part}" in self.command:
+                return part
+        return "other"
+
+
+def tree(root: int) -> dict[str, list[Process]]:
+    """The descendants of `root` by part."""
+    everything = {process.pid: process for process in _all()}
+    children: dict[int, list[Process]] = {}
+    for process in everything.values():
+        children.setdefault(process.parent, []).append(process)
+    found: dict[str, list[Process]] = {}
+    waiting = [root]
+    while waiting:
+        for process in children.get(waiting.pop(), ()):
+            waiting.append(process.pid)
+            parent = everything.get(process.parent)
+            worker = process.part == "zygote" and parent is not None and parent.part == "zygote"
+            found.setdefault("worker" if worker else process.part, []).append(process)
+    return found
+
+
+def _all() -> list[Process]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text()
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it ended meanwhile
+        fields = stat.rpartition(")")[2].split()
+        cpu = (int(fields[11]) + int(fields[12])) / _TICKS
+        found.append(Process(int(entry.name), int(fields[1]), command, cpu))
+    return found
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that would be free if the process ended: private pages, clean and dirty."""
+    total = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Clean:", "Private_Dirty:")):
+            total += int(line.split()[1]) * 1024
+    return total
