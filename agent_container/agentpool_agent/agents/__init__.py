@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Agents that come with AgentPool: `echo:Echo` and `librarian:Librarian`."""

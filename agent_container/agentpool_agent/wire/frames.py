@@ -16,7 +16,9 @@ trusted: the host bounds bytes, frames and lengths and treats anything unexpecte
 
 One commit is under way at a time. While it is, finished requests wait, because their answers may rest on
 state that is not durable yet; the next commit carries all of them. When the host says ok=False, the worker
-goes back to the last acknowledged parts and every waiting and running request fails as rolled back.
+goes back to the last acknowledged parts and every waiting and running request fails as rolled back; those in
+the refused commit are the host's to fail. With `respond_durably` off, answers do not wait and ok=False takes
+nothing back: the next Snapshot brings the change again.
 """
 
 from __future__ import annotations
@@ -84,6 +86,10 @@ class Committed(msgspec.Struct, frozen=True, tag="committed"):
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     """Commit what changed, if anything did."""
 
+    full: bool = False
+    """Send every part as if it had changed: the store lost its data and the holder registers again. Always
+    answered by a Commit, an empty one too."""
+
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
     """Are you alive? The worker's loop answers Pong with the same number."""
@@ -139,6 +145,8 @@ class Commit(msgspec.Struct, frozen=True, tag="commit"):
     finished: list[Finished] = []
     parts: dict[str, bytes] = {}
     removed: list[str] = []
+    full: bool = False
+    """Answers `Snapshot(full=True)`: `parts` is the whole state."""
 
 
 class Clean(msgspec.Struct, frozen=True, tag="clean"):

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""One worker process: the runtime around one agent instance."""
