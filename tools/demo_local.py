@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make demo-local`: the quickstart on this machine, with a Redis, two hosts, and one of them killed.
 
-Starts redis-server on a free port in a directory of its own, runs `agentpool dev` on it, teaches three projects their
-documents, asks them questions, kills a host by SIGKILL in the middle and asks again. Everything that was started is
-ended. Exit code 0 when every answer held what it should.
+Starts redis-server on a free port in a directory of its own, runs `agentpool dev` on it, teaches three
+projects their documents, asks them questions, kills a host by SIGKILL in the middle and asks again.
+Everything that was started is ended. Exit code 0 when every answer held what it should.
 """
 
 from __future__ import annotations
@@ -149,10 +149,8 @@ def teach(client: httpx.Client) -> None:
     for folder in sorted((EXAMPLE / "documents").glob("*/*")):
         texts = [{"id": path.stem, "text": path.read_text()} for path in sorted(folder.glob("*.md"))]
         answer = invoke(client, folder.parent.name, folder.name, {"documents": texts})
-        where = f"{folder.parent.name}/{folder.name}"
-        say(
-            f"taught {where}: {len(texts)} documents, {answer['timing']['done_ms']:.1f} ms, now on {answer['pod']}"
-        )
+        took = f"{answer['timing']['done_ms']:.1f} ms, now on {answer['pod']}"
+        say(f"taught {folder.parent.name}/{folder.name}: {len(texts)} documents, {took}")
 
 
 def ask(client: httpx.Client, lines: Sequence[dict[str, str]]) -> list[Row]:
@@ -221,6 +219,8 @@ def run(directory: Path) -> None:
         say("asking again: what was acknowledged is still known")
         again = ask(client, lines)
         print_table(again)
+        if [row.answer for row in again] != [row.answer for row in rows]:
+            raise DemoFailed("An answer is not the same as before.")
         moved = sorted({row.project for row, new in zip(rows, again, strict=True) if row.pod != new.pod})
         say(f"every answer is the same as before; moved to the other host: {', '.join(moved) or 'none'}")
         say("ending agentpool dev and redis-server")

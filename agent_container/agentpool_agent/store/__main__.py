@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m agentpool_agent.store`: tell the Redis of AGENTPOOL_REDIS_URL that a pool is new.
 
-For whoever creates a pool. An empty Redis is then a new one, not one that lost its data. Exit code 1, with the
-cause as the last line, when that Redis cannot be used.
+For whoever creates a pool. An empty Redis is then a new one, not one that lost its data. Exit code 1, with
+the cause as the last line, when that Redis cannot be used.
 """
 
 from __future__ import annotations

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m agentpool_agent.host`: the host process of an agent pod."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import sys
+
+from agentpool_agent.host.server import HostServer
+from agentpool_agent.host.settings import Settings, read_settings
+from agentpool_rpc.logs import configure_logs
+
+PR_SET_DUMPABLE = 4
+
+
+def _harden() -> None:
+    # Not dumpable: another process of the same user can read neither memory nor environment.
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _run(settings: Settings) -> None:
+    server = HostServer(settings)
+    await server.start()
+    await server.run()
+
+
+def main() -> int:
+    """Run a host until SIGTERM; 0 after a drain, 2 for wrong settings."""
+    try:
+        settings = read_settings(sys.argv[1:], os.environ)
+    except (ValueError, OSError) as exc:
+        sys.stderr.write(f"agentpool-host: {exc}\n")
+        return 2
+    configure_logs("host", settings.log_level, settings.log_pretty)
+    _harden()
+    asyncio.run(_run(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request under way: what came back from the worker and was not yet sent to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from agentpool_core.errors import AgentPoolError, AnswerTooLarge
+
+MAX_CHUNKS = 1024
+"""Chunks that may wait for a slow reader."""
+
+
+class Exchange:
+    """The events of one request, from the worker to the caller.
+
+    A reader that is slower than the agent holds up to `max_bytes` here and no other request; over that the
+    request fails. Whatever comes after the end is ignored, so there is exactly one end.
+    """
+
+    __slots__ = (
+        "_buffered",
+        "_max_bytes",
+        "_parts",
+        "_waiter",
+        "cancelled",
+        "deadline",
+        "error",
+        "first_event_at",
+        "idempotency_key",
+        "number",
+        "output",
+        "released",
+        "started",
+        "timer",
+    )
+
+    def __init__(self, number: int, idempotency_key: str, deadline: float, max_bytes: int) -> None:
+        self.number = number
+        self.idempotency_key = idempotency_key
+        self.deadline = deadline
+        self.output: bytes | None = None
+        self.error: AgentPoolError | None = None
+        self.first_event_at = 0.0
+        self.released = False
+        self.started = False
+        self.cancelled = False
+        self.timer: asyncio.TimerHandle | None = None
+        self._parts: deque[bytes] = deque()
+        self._buffered = 0
+        self._max_bytes = max_bytes
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the one end has come."""
+        return self.output is not None or self.error is not None
+
+    def part(self, data: bytes, now: float) -> bool:
+        """A chunk came; False when it did not fit and the request failed for that."""
+        if self.ended:
+            return True
+        self.first_event_at = self.first_event_at or now
+        self._buffered += len(data)
+        if self._buffered > self._max_bytes or len(self._parts) >= MAX_CHUNKS:
+            self.fail(
+                AnswerTooLarge(
+                    "The caller reads the answer more slowly than the agent writes it, and too much waits.",
+                    remedy="Read the stream faster, or let the agent write less at once.",
+                )
+            )
+            return False
+        self._parts.append(data)
+        self._wake()
+        return True
+
+    def finish(self, output: bytes, now: float) -> None:
+        """The answer is final, and durable if it changed anything."""
+        if not self.ended:
+            self.first_event_at = self.first_event_at or now
+            self.output = output
+            self._wake()
+
+    def fail(self, error: AgentPoolError) -> None:
+        """The request ends without an answer."""
+        if not self.ended:
+            self.error = error
+            self._wake()
+
+    async def next(self) -> bytes | None:
+        """The next chunk, or None once the answer is final; raises what the request failed with."""
+        while not self._parts:
+            if self.error is not None:
+                raise self.error
+            if self.output is not None:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            # Bounded: the request's deadline fails it.
+            await self._waiter
+        if self.error is not None:
+            raise self.error
+        data = self._parts.popleft()
+        self._buffered -= len(data)
+        return data
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One resident instance: its worker, its requests, and when a change becomes durable.
+
+A request is answered when its change is. Whatever the store cannot confirm is taken back in the worker, and
+the caller gets a retryable error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from agentpool_agent.host.exchange import Exchange
+from agentpool_agent.host.quota import RateBucket
+from agentpool_agent.host.reported import worker_error
+from agentpool_agent.host.table import Entry
+from agentpool_agent.host.worker import WorkerChannel
+from agentpool_agent.store.base import Ownership, Store, Write
+from agentpool_agent.wire import frames
+from agentpool_core.errors import (
+    AgentPoolError,
+    DeadlineExceeded,
+    InstanceCrashed,
+    OwnershipLost,
+    StoreDataLost,
+    StoreUnavailable,
+)
+from agentpool_proto.v1.types_pb2 import Done
+
+log = structlog.get_logger(__name__)
+
+SAVE_SECONDS = 10.0
+"""Upper bound of one write; the store's own time-outs are shorter."""
+SNAPSHOT_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+LATE_KEYS = 256
+"""Requests without a caller whose Idempotency-Key still counts as in flight."""
+
+GRACE_SECONDS = 0.25
+"""The worker keeps the deadline itself and knows more; the host's own timer comes this much later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an instance needs from its host."""
+
+    store: Callable[[], Store]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    spawn: Callable[[Coroutine[Any, Any, None], str], None]
+    released: Callable[[Resident], None]
+    """A request ended."""
+    lost: Callable[[Resident, str, bool], None]
+    """The worker is gone: why, and whether ownership is gone, too."""
+    data_lost: Callable[[], None]
+    """The store told that it lost its data."""
+
+
+class Resident:
+    """An instance with a worker of its own; a `worker.FrameSink`."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        entry: Entry,
+        ownership: Ownership,
+        worker: WorkerChannel,
+        bucket: RateBucket,
+    ) -> None:
+        self.entry = entry
+        self.ownership = ownership
+        self.worker = worker
+        self.bucket = bucket
+        self.durable = True
+        """False: `durability: Interval`; a timer asks for snapshots."""
+        self.exchanges: dict[int, Exchange] = {}
+        self.keyed: dict[str, asyncio.Future[None]] = {}
+        self.settled = asyncio.Event()
+        """Set whenever an eviction or a pause of it has ended, one way or the other."""
+        self.uncertain_since: float | None = None
+        """When a write went unanswered: what the store holds is known again only after a new claim."""
+        self.touched = False
+        """With Interval: requests were handled since the last snapshot."""
+        self.saving = asyncio.Lock()
+        self.setup: asyncio.Future[frames.Ready] = asyncio.get_running_loop().create_future()
+        self._around = around
+        self._number = 0
+        self._late: dict[int, str] = {}
+        self._snapshot: asyncio.Future[None] | None = None
+        self._whole: asyncio.Future[None] | None = None
+        self.dead = False
+        worker.sink = self
+        worker.instance_id = entry.instance_id
+
+    # Requests
+
+    def begin(self, idempotency_key: str, deadline: float, max_bytes: int) -> Exchange:
+        """A request is admitted; `deadline` on the host's clock."""
+        self._number += 1
+        exchange = Exchange(self._number, idempotency_key, deadline, max_bytes)
+        self.exchanges[exchange.number] = exchange
+        loop = asyncio.get_running_loop()
+        delay = max(0.0, deadline - self._around.clock()) + GRACE_SECONDS
+        exchange.timer = loop.call_later(delay, self._expire, exchange)
+        if idempotency_key:
+            self.keyed[idempotency_key] = loop.create_future()
+        return exchange
+
+    def handle(self, exchange: Exchange, body: bytes) -> None:
+        """Give an accepted request to the worker, unless its caller has gone meanwhile."""
+        if exchange.ended or exchange.released:
+            return
+        left = max(0.001, exchange.deadline - self._around.clock())
+        self.touched = exchange.started = True
+        self.worker.send(frames.Handle(exchange.number, body, left))
+
+    def leave(self, exchange: Exchange) -> None:
+        """The caller is served or gone. A keyed request that the worker has goes on without it: a retry
+        with the same key waits for its answer, and must not run beside it."""
+        if exchange.ended or not exchange.idempotency_key or not exchange.started:
+            self._cancel(exchange)
+            self._close(exchange)
+
+    def _expire(self, exchange: Exchange) -> None:
+        exchange.timer = None
+        exchange.fail(DeadlineExceeded("The request's deadline passed."))
+        self._cancel(exchange)
+        self._close(exchange)
+
+    def _cancel(self, exchange: Exchange) -> None:
+        if exchange.output is not None or exchange.cancelled or exchange.number not in self.exchanges:
+            return
+        exchange.cancelled = True
+        if not exchange.started:
+            return
+        if not exchange.idempotency_key:
+            self.worker.send(frames.Cancel(exchange.number))
+            return
+        # The worker ends it at its deadline and says so; until then the key counts as in flight.
+        self._late[exchange.number] = exchange.idempotency_key
+        while len(self._late) > LATE_KEYS:
+            self._free_key(self._late.pop(next(iter(self._late))))
+
+    def _close(self, exchange: Exchange) -> None:
+        if exchange.released:
+            return
+        exchange.released = True
+        if exchange.timer is not None:
+            exchange.timer.cancel()
+            exchange.timer = None
+        self.exchanges.pop(exchange.number, None)
+        if exchange.idempotency_key and exchange.number not in self._late:
+            self._free_key(exchange.idempotency_key)
+        self._around.released(self)
+
+    def _free_key(self, key: str) -> None:
+        waiting = self.keyed.pop(key, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    # Frames
+
+    def frame_received(self, frame: frames.ToHost) -> None:
+        """worker.FrameSink: the worker said something."""
+        if isinstance(frame, frames.Commit):
+            self._commit(frame)
+        elif isinstance(frame, frames.Part):
+            self._part(frame)
+        elif isinstance(frame, frames.Failed):
+            self._failed(frame)
+        elif isinstance(frame, frames.Clean):
+            self._snapshot_done(None)
+        elif isinstance(frame, frames.Ready):
+            if not self.setup.done():
+                self.setup.set_result(frame)
+        elif isinstance(frame, frames.SetupFailed) and not self.setup.done():
+            self.setup.set_exception(worker_error(frame.code, frame.message))
+
+    def _part(self, frame: frames.Part) -> None:
+        exchange = self.exchanges.get(frame.id)
+        if exchange is not None and not exchange.part(frame.data, self._around.clock()):
+            self._cancel(exchange)
+
+    def _failed(self, frame: frames.Failed) -> None:
+        key = self._late.pop(frame.id, None)
+        if key is not None:
+            self._free_key(key)
+        exchange = self.exchanges.get(frame.id)
+        if exchange is not None:
+            exchange.cancelled = True
+            exchange.fail(worker_error(frame.code, frame.message))
+            if exchange.idempotency_key:
+                self._close(exchange)
+
+    def worker_lost(self, reason: str) -> None:
+        """worker.FrameSink: the worker is gone."""
+        # The state goes to ERROR first: a request's end must not show the instance as READY.
+        self._around.lost(self, reason, False)
+        self._end(InstanceCrashed(f"The instance's worker is gone: {reason}."))
+
+    def drop(self, error: AgentPoolError) -> None:
+        """End the worker because this host must not speak for the instance any more."""
+        self.worker.sink = None
+        self.worker.end("dropped")
+        self._around.lost(self, error.message, True)
+        self._end(error)
+
+    def stop(self) -> None:
+        """End the worker in good order: nothing is under way."""
+        self.worker.sink = None
+        self.worker.send(frames.Stop())
+        self.worker.end("stopped")
+        self._end(InstanceCrashed("The instance was stopped."))
+
+    def abort(self, error: AgentPoolError) -> None:
+        """End the worker now; whoever waits gets the error."""
+        self.worker.sink = None
+        self.worker.end("aborted")
+        self._end(error)
+
+    def _end(self, error: AgentPoolError) -> None:
+        self.dead = True
+        if not self.setup.done():
+            self.setup.set_exception(error)
+            self.setup.exception()
+        _resolve(self._snapshot, error)
+        _resolve(self._whole, error)
+        for exchange in list(self.exchanges.values()):
+            exchange.cancelled = True
+            exchange.fail(error)
+            self._close(exchange)
+        for key in list(self.keyed):
+            self._free_key(key)
+        self._late.clear()
+
+    # Durability
+
+    def _commit(self, commit: frames.Commit) -> None:
+        keyed = self._finals(commit)
+        if commit.full:
+            self._around.spawn(self._register(commit, keyed), "register")
+        elif commit.parts or commit.removed:
+            self._around.spawn(self._save(commit, keyed), "save")
+        elif keyed:
+            self._around.spawn(self._save(commit, keyed), "save-key")
+        else:
+            self._settle(commit.finished)
+            self._snapshot_done(None)
+
+    def _finals(self, commit: frames.Commit) -> dict[str, bytes]:
+        finals: dict[str, bytes] = {}
+        for finished in commit.finished:
+            exchange = self.exchanges.get(finished.id)
+            key = exchange.idempotency_key if exchange is not None else self._late.get(finished.id, "")
+            if key:
+                finals[key] = Done(output=finished.output).SerializeToString()
+        return finals
+
+    async def _save(self, commit: frames.Commit, keyed: dict[str, bytes]) -> None:
+        changed = bool(commit.parts or commit.removed)
+        write = Write(commit.parts, frozenset(commit.removed), keyed, self.bucket.pack())
+        async with self.saving:
+            error = await self._store(write)
+            if self.dead:
+                return
+            if isinstance(error, OwnershipLost):
+                self.drop(error)
+                return
+            if changed:
+                self.worker.send(frames.Committed(commit.seq, error is None))
+        if error is None:
+            self._settle(commit.finished)
+        else:
+            self._unsettle(commit.finished, error)
+        self._snapshot_done(error if changed else None)
+        if isinstance(error, StoreDataLost):
+            self._around.data_lost()
+
+    async def _store(self, write: Write) -> AgentPoolError | None:
+        while not self.dead:
+            try:
+                async with asyncio.timeout(SAVE_SECONDS):
+                    await self._around.store().save(self.ownership, write)
+            except (StoreUnavailable, TimeoutError) as exc:
+                if self.durable:
+                    # It may have been written all the same, so nothing may build on it before a new claim.
+                    self.uncertain_since = self._around.clock()
+                    return (
+                        exc if isinstance(exc, StoreUnavailable) else StoreUnavailable("The store is slow.")
+                    )
+                # With Interval the answers are out: keep the change and try until the store is back.
+                await asyncio.sleep(RETRY_SECONDS)
+            except AgentPoolError as exc:
+                return exc
+            else:
+                return None
+        return StoreUnavailable("The instance ended before its change was saved.")
+
+    def _settle(self, finished: list[frames.Finished]) -> None:
+        now = self._around.clock()
+        for one in finished:
+            self._forget_late(one.id)
+            exchange = self.exchanges.get(one.id)
+            if exchange is not None:
+                exchange.finish(one.output, now)
+                if exchange.idempotency_key:
+                    # Its caller may be gone; nobody else would close it.
+                    self._close(exchange)
+
+    def _unsettle(self, finished: list[frames.Finished], error: AgentPoolError) -> None:
+        for one in finished:
+            self._forget_late(one.id)
+            exchange = self.exchanges.get(one.id)
+            if exchange is not None:
+                exchange.cancelled = True
+                exchange.fail(error)
+                if exchange.idempotency_key:
+                    self._close(exchange)
+
+    def _forget_late(self, number: int) -> None:
+        key = self._late.pop(number, None)
+        if key is not None:
+            self._free_key(key)
+
+    def _snapshot_done(self, error: AgentPoolError | None) -> None:
+        _resolve(self._snapshot, error)
+
+    async def checkpoint(self) -> None:
+        """Have the worker send what changed, and save it; raises what kept it from being saved."""
+        if self._snapshot is None or self._snapshot.done():
+            self._snapshot = asyncio.get_running_loop().create_future()
+            self.touched = False
+            self.worker.send(frames.Snapshot())
+        try:
+            async with asyncio.timeout(SNAPSHOT_SECONDS):
+                await asyncio.shield(self._snapshot)
+        except TimeoutError:
+            self.touched = True
+            raise StoreUnavailable("The instance gave no snapshot in time.") from None
+        except AgentPoolError:
+            self.touched = True
+            raise
+
+    async def register(self) -> None:
+        """After the store lost its data: write the whole state again, under a fresh epoch; raises what kept
+        it from being written."""
+        if self._whole is None or self._whole.done():
+            self._whole = asyncio.get_running_loop().create_future()
+            self.worker.send(frames.Snapshot(full=True))
+        try:
+            async with asyncio.timeout(SNAPSHOT_SECONDS):
+                await asyncio.shield(self._whole)
+        except TimeoutError:
+            raise StoreUnavailable("The instance gave no full snapshot in time.") from None
+
+    async def _register(self, commit: frames.Commit, keyed: dict[str, bytes]) -> None:
+        write = Write(commit.parts, frozenset(), keyed, self.bucket.pack())
+        error: AgentPoolError | None = None
+        async with self.saving:
+            try:
+                async with asyncio.timeout(SAVE_SECONDS):
+                    self.ownership = await self._around.store().register(self.ownership, write)
+                self.entry.epoch = self.ownership.epoch
+                self.uncertain_since = None
+            except TimeoutError:
+                error = StoreUnavailable("The store is slow.")
+            except AgentPoolError as exc:
+                error = exc
+            if self.dead:
+                return
+            if isinstance(error, OwnershipLost):
+                self.drop(error)
+                return
+            if commit.parts or commit.removed:
+                self.worker.send(frames.Committed(commit.seq, error is None))
+        if error is None:
+            self._settle(commit.finished)
+        else:
+            self._unsettle(commit.finished, error)
+        _resolve(self._whole, error)
+
+
+def _resolve(future: asyncio.Future[None] | None, error: AgentPoolError | None) -> None:
+    if future is None or future.done():
+        return
+    if error is None:
+        future.set_result(None)
+        return
+    future.set_exception(error)
+    # Its waiter may have given up; asyncio would complain about an error nobody looked at.
+    future.exception()

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request from admission to its one end.
+
+    admit -> resident (activate if absent) -> permit and rate -> accepted -> worker -> events -> done
+Nothing of a request takes effect before `accepted` has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agentpool_agent.host.activation import Activations, Wanted
+from agentpool_agent.host.exchange import Exchange
+from agentpool_agent.host.instance import Resident
+from agentpool_agent.host.quota import check_permit
+from agentpool_agent.host.state import Host
+from agentpool_core.config import EffectivePool
+from agentpool_core.errors import (
+    AgentPoolError,
+    ConsistencyUnavailable,
+    DeadlineExceeded,
+    IdempotencyUnsupported,
+    InstancePaused,
+    InvalidRequest,
+    PayloadTooLarge,
+    StoreUnavailable,
+    Unavailable,
+)
+from agentpool_core.lifecycle import Tier, Wish
+from agentpool_core.names import MAX_NAME_CHARS, Incarnation
+from agentpool_proto.v1.host_pb2 import HostInvokeRequest
+from agentpool_proto.v1.types_pb2 import Accepted, ChunkEvent, Done, InvokeEvent, Timing
+
+T = TypeVar("T")
+
+MAX_KEY_CHARS = 255
+MIN_DEADLINE_SECONDS = 0.001
+
+
+@dataclass(slots=True)
+class Call:
+    """A request as it arrived; times of the host's monotonic clock."""
+
+    request: HostInvokeRequest
+    ended: frozenset[Incarnation]
+    arrived: float
+    deadline: float
+    activated_at: float = 0.0
+    admitted_at: float = 0.0
+    resident: Resident | None = None
+    exchange: Exchange | None = None
+
+    def abandon(self, _context: object = None) -> None:
+        """The call is over, however it ended: give its permit back."""
+        if self.resident is not None and self.exchange is not None:
+            self.resident.leave(self.exchange)
+
+
+class Requests:
+    """Serves requests."""
+
+    def __init__(self, host: Host, activations: Activations, observed: Callable[[str, float], None]) -> None:
+        self._host = host
+        self._activations = activations
+        self._observed = observed
+
+    def call(
+        self, request: HostInvokeRequest, ended: frozenset[Incarnation], remaining_seconds: float | None
+    ) -> Call:
+        """Check a request that has arrived; raises what is wrong with it."""
+        config, _ = self._host.admit()
+        check_identity(request.tenant_id, request.project_id)
+        tier_of(request.tier)
+        if len(request.input) > config.limits.input_bytes:
+            raise PayloadTooLarge(
+                f"The input has {len(request.input)} bytes; {config.limits.input_bytes} are allowed."
+            )
+        if request.idempotency_key and not self._host.keeps_keys:
+            raise IdempotencyUnsupported("This pool cannot keep an Idempotency-Key.")
+        if len(request.idempotency_key) > MAX_KEY_CHARS:
+            raise InvalidRequest(f"idempotency_key is over {MAX_KEY_CHARS} characters.")
+        now = self._host.clock()
+        return Call(request, ended, now, now + _seconds(config, remaining_seconds))
+
+    async def serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
+        """The events of a request; raises what it failed with."""
+        status = "cancelled"
+        try:
+            async for event in self._serve(call):
+                yield event
+            status = "success"
+        except AgentPoolError as exc:
+            status = exc.code
+            raise
+        finally:
+            seconds = self._host.clock() - call.arrived
+            self._host.counters.operation_seconds += seconds
+            self._observed(status, seconds)
+
+    async def _serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
+        host = self._host
+        resident, fresh = await self._resident(call)
+        if call.request.strong and host.stale:
+            raise ConsistencyUnavailable(
+                "The store is silent; state cannot be checked.", retry_after_seconds=1.0
+            )
+        key = call.request.idempotency_key
+        while key and key in resident.keyed:
+            await _before(call.deadline - host.clock(), asyncio.shield(resident.keyed[key]))
+        exchange = self._admit(call, resident)
+        call.resident, call.exchange = resident, exchange
+        try:
+            kept = await self._recall(call, resident) if key else None
+            if kept is None:
+                # A repetition costs nothing of the rate.
+                resident.bucket.take(host.wall())
+                call.admitted_at = host.clock()
+            yield self._accepted(resident, fresh)
+            if kept is not None:
+                exchange.finish(b"", host.clock())
+                yield InvokeEvent(done=Done(output=Done.FromString(kept).output, replayed=True))
+                return
+            resident.handle(exchange, call.request.input)
+            while (part := await exchange.next()) is not None:
+                yield InvokeEvent(chunk=ChunkEvent(data=part))
+            yield self._done(call, resident, exchange)
+        except AgentPoolError as exc:
+            # Refused before it was accepted, or failed: either way it has its one end.
+            exchange.fail(exc)
+            raise
+        finally:
+            call.abandon()
+
+    async def _resident(self, call: Call) -> tuple[Resident, bool]:
+        """The instance, ready and not on its way out: no await between this and the permit."""
+        host, request = self._host, call.request
+        key = host.key(request.tenant_id, request.project_id)
+        instance_id, activated = key.instance_id, False
+        while True:
+            host.admit()
+            resident = host.residents.get(instance_id)
+            if resident is None:
+                wanted = Wanted(key, tier_of(request.tier), call.ended)
+                left = call.deadline - host.clock()
+                await _before(left, self._activations.activate(wanted))
+                activated = True
+                call.activated_at = host.clock()
+            elif resident.entry.leaving:
+                await _before(call.deadline - host.clock(), resident.settled.wait())
+            elif _renewable(host, resident):
+                host.renew(resident)
+            else:
+                break
+        if activated:
+            host.counters.misses += 1
+        else:
+            host.counters.hits += 1
+        return resident, activated
+
+    def _admit(self, call: Call, resident: Resident) -> Exchange:
+        config, _ = self._host.configured()
+        entry = resident.entry
+        if resident.dead or entry.leaving or self._host.residents.get(entry.instance_id) is not resident:
+            raise Unavailable("The instance is on its way out.", retry_after_seconds=0.1)
+        if entry.wish is Wish.PAUSE:
+            raise InstancePaused("A user paused the instance; it ends its requests.")
+        if entry.wish is Wish.TERMINATE:
+            raise Unavailable("The instance is being terminated.", retry_after_seconds=1.0)
+        check_permit(entry.active, config.tiers[entry.tier].quota.concurrent_requests)
+        self._host.table.acquire(entry, self._host.clock())
+        return resident.begin(call.request.idempotency_key, call.deadline, config.limits.answer_bytes)
+
+    async def _recall(self, call: Call, resident: Resident) -> bytes | None:
+        _, store = self._host.configured()
+        left = call.deadline - self._host.clock()
+        instance_id = resident.entry.instance_id
+        return await _before(left, store.recall(instance_id, call.request.idempotency_key))
+
+    def _accepted(self, resident: Resident, activated: bool) -> InvokeEvent:
+        entry = resident.entry
+        accepted = Accepted(
+            instance_id=entry.instance_id,
+            pod=self._host.settings.pod,
+            incarnation=str(self._host.incarnation),
+            epoch=entry.epoch,
+            tier=entry.tier,
+            activated=activated,
+        )
+        return InvokeEvent(accepted=accepted)
+
+    def _done(self, call: Call, resident: Resident, exchange: Exchange) -> InvokeEvent:
+        host = self._host
+        stale = host.stale or (
+            resident.uncertain_since is not None and host.store is not None and host.store.shared
+        )
+        if stale and call.request.strong:
+            raise ConsistencyUnavailable("The store fell silent.", retry_after_seconds=1.0)
+
+        def milliseconds(moment: float) -> float:
+            return max(0.0, moment - call.arrived) * 1000.0
+
+        timing = Timing(
+            activated_ms=milliseconds(call.activated_at),
+            admitted_ms=milliseconds(call.admitted_at),
+            first_event_ms=milliseconds(exchange.first_event_at),
+            done_ms=milliseconds(host.clock()),
+        )
+        return InvokeEvent(done=Done(output=exchange.output or b"", timing=timing, stale=stale))
+
+
+async def _before(seconds: float, awaited: Awaitable[T]) -> T:
+    """The result, unless the request's deadline passes first."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)) as limit:
+            return await awaited
+    except TimeoutError:
+        if not limit.expired():
+            raise StoreUnavailable("The store does not answer.", retry_after_seconds=1.0) from None
+        raise DeadlineExceeded("The request's deadline passed before it was accepted.") from None
+
+
+def _seconds(config: EffectivePool, remaining: float | None) -> float:
+    limit = config.limits.request_timeout_seconds
+    return limit if remaining is None else max(MIN_DEADLINE_SECONDS, min(remaining, limit))
+
+
+def _renewable(host: Host, resident: Resident) -> bool:
+    """Whether the store has answered again since a write of the instance went unanswered."""
+    since = resident.uncertain_since
+    return since is not None and host.store_answered_at > since and resident.entry.active == 0
+
+
+def check_identity(tenant_id: str, project_id: str) -> None:
+    """Raise InvalidRequest unless both are there and of a sane length."""
+    for name, value in (("tenant_id", tenant_id), ("project_id", project_id)):
+        if not value:
+            raise InvalidRequest(f"{name} is missing.")
+        if len(value) > MAX_NAME_CHARS:
+            raise InvalidRequest(f"{name} is over {MAX_NAME_CHARS} characters.")
+
+
+def tier_of(text: str) -> Tier | None:
+    """The tier that a caller named, None for none; raises InvalidRequest."""
+    if not text:
+        return None
+    try:
+        return Tier(text)
+    except ValueError:
+        raise InvalidRequest(f"tier must be one of {', '.join(Tier)}, not {text[:32]!r}.") from None

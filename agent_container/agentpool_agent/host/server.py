@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts one host together, runs it, and takes it down in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from agentpool_agent.host.activation import Activations
+from agentpool_agent.host.drain import drain
+from agentpool_agent.host.eviction import Evictions
+from agentpool_agent.host.instance import Resident, Surroundings
+from agentpool_agent.host.invoke import Requests
+from agentpool_agent.host.metrics import HostMetrics
+from agentpool_agent.host.nursery import SOCKET_NAME, Nursery
+from agentpool_agent.host.operations import Operations
+from agentpool_agent.host.service import AgentHostService
+from agentpool_agent.host.settings import Role, Settings
+from agentpool_agent.host.state import Host
+from agentpool_agent.host.upkeep import Upkeep
+from agentpool_agent.host.watch import WatchHub
+from agentpool_agent.host.worker import WorkerChannel
+from agentpool_agent.store import Store, open_store
+from agentpool_agent.wire.nursery import Sample
+from agentpool_core.config import EffectivePool, Storage
+from agentpool_core.errors import InvalidRequest
+from agentpool_core.lifecycle import PauseReason, State
+from agentpool_core.names import Incarnation
+from agentpool_proto.v1 import host_pb2, host_pb2_grpc
+from agentpool_rpc.channels import make_server
+from agentpool_rpc.status import ErrorInterceptor
+from agentpool_rpc.tokens import TokenVerifier
+
+log = structlog.get_logger(__name__)
+
+SERVICE = host_pb2.DESCRIPTOR.services_by_name["AgentHost"].full_name
+STOP_SECONDS = 1.0
+USAGE_STEP_BYTES = 256 * 1024
+USAGE_STEP_SECONDS = 0.05
+"""Smaller differences are not worth an event for every watcher."""
+
+
+class HostServer:
+    """One host process: its parts, its server, and how they are wired."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        incarnation = Incarnation.draw(settings.pod_uid, time.time_ns(), os.urandom(4))
+        nursery = Nursery(
+            settings.run_dir / SOCKET_NAME,
+            time.monotonic,
+            on_change=self._host_changed,
+            on_usage=self._usage,
+        )
+        self.host = Host(settings, incarnation, nursery)
+        self.hub = WatchHub(self.host)
+        self.host.table.changed = self.hub.instance_changed
+        self.metrics = HostMetrics(self.host)
+        self.health = health.aio.HealthServicer()
+        self.evictions = Evictions(self.host)
+        self.port = 0
+        self._verifier = TokenVerifier(settings.public_keys, time.time)
+        self._server: grpc.aio.Server = make_server([ErrorInterceptor()])
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._configuring = asyncio.Lock()
+        self._wire()
+
+    def _wire(self) -> None:
+        host = self.host
+        around = Surroundings(
+            store=lambda: host.configured()[1],
+            clock=host.clock,
+            wall=host.wall,
+            spawn=host.spawn,
+            released=self._released,
+            lost=self._lost,
+            data_lost=lambda: self.upkeep.data_lost(),
+        )
+        activations = Activations(host, self.evictions, around)
+        self.operations = Operations(host, activations, self.evictions)
+        self.upkeep = Upkeep(host, self.evictions, self.operations)
+        service = AgentHostService(
+            host,
+            self._verifier,
+            Requests(host, activations, self.metrics.observe),
+            activations,
+            self.operations,
+            self.upkeep,
+            self.hub,
+            self.configure,
+            self._host_changed,
+        )
+        host_pb2_grpc.add_AgentHostServicer_to_server(service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    # Callbacks of the parts
+
+    def _host_changed(self) -> None:
+        self.hub.host_changed()
+        answer = health_pb2.HealthCheckResponse
+        status = answer.SERVING if self.host.ready else answer.NOT_SERVING
+        for name in ("", SERVICE):
+            self.host.spawn(self.health.set(name, status), "health")
+
+    def _usage(self, worker: WorkerChannel, sample: Sample) -> None:
+        resident = self.host.residents.get(worker.instance_id)
+        if resident is None or resident.worker is not worker:
+            return
+        entry = resident.entry
+        moved = abs(sample.memory_bytes - entry.memory_bytes) > USAGE_STEP_BYTES
+        now = self.host.clock()
+        if entry.measured_at:
+            spent = sample.cpu_seconds - entry.cpu_seconds
+            entry.cpu_percent = 100.0 * spent / max(now - entry.measured_at, 0.1)
+            moved = moved or spent > USAGE_STEP_SECONDS
+        entry.measured_at = now
+        entry.memory_bytes, entry.cpu_seconds = sample.memory_bytes, sample.cpu_seconds
+        if moved:
+            self.hub.instance_changed(entry.instance_id, False)
+
+    def _released(self, resident: Resident) -> None:
+        host, entry = self.host, resident.entry
+        host.table.release(entry, host.clock())
+        host.counters.operations += 1
+        if entry.active > 0 or resident.dead or host.draining:
+            return
+        if entry.wish is not None:
+            host.spawn(self.operations.fulfil(resident), "wish")
+        elif host.config is not None and host.config.tiers[entry.tier].idle_seconds == 0:
+            host.spawn(self._leave_now(resident), "leave")
+
+    async def _leave_now(self, resident: Resident) -> None:
+        if self.host.residents.get(resident.entry.instance_id) is resident and resident.entry.evictable:
+            await self.evictions.leave(resident, PauseReason.EVICTED)
+
+    def _lost(self, resident: Resident, reason: str, ownership_gone: bool) -> None:
+        host, entry = self.host, resident.entry
+        if host.residents.get(entry.instance_id) is not resident:
+            return
+        del host.residents[entry.instance_id]
+        log.warning("worker_lost", instance=entry.instance_id, reason=reason)
+        host.counters.destroyed += 1
+        entry.last_used = host.clock()
+        if ownership_gone:
+            host.table.remove(entry)
+            return
+        host.counters.crashes += 1
+        if entry.state is State.BUSY:
+            wish, entry.wish = entry.wish, None
+            entry.retry_at = host.clock()
+            host.table.move(entry, State.ERROR, f"Its worker is gone: {reason}.")
+        else:
+            wish, entry.wish, entry.epoch = entry.wish, None, 0
+            host.table.move(entry, State.PAUSED, PauseReason.EVICTED)
+        # Released, so that the next claim has a new epoch and anybody can make it.
+        host.give_back(resident.ownership, resident.bucket.pack())
+        if wish is not None:
+            host.spawn(self.operations.fulfil_lost(entry, wish), "wish")
+
+    # Configuration
+
+    async def configure(self, config: EffectivePool) -> int:
+        """Take on a configuration; an older generation is ignored. Raises InvalidRequest for one of another
+        pool or storage, which a running host cannot change to."""
+        async with self._configuring:
+            host, current = self.host, self.host.config
+            if current is not None and config.generation < current.generation:
+                return current.generation
+            if current is not None and (current.uid, current.checkpoint.storage) != (
+                config.uid,
+                config.checkpoint.storage,
+            ):
+                raise InvalidRequest("A running host cannot change its pool or the storage of state.")
+            if host.store is None:
+                host.store = self._open_store(config)
+            host.config = config
+            for resident in host.residents.values():
+                quota = config.tiers[resident.entry.tier].quota
+                resident.bucket.resize(quota.requests_per_minute)
+            self._keep_spares(config)
+            # Ready as soon as the store answers, not at the next beat.
+            host.spawn(self.upkeep.beat(self._host_changed), "beat")
+            log.info("host_configured", generation=config.generation, pool=config.name)
+            self._host_changed()
+            return config.generation
+
+    def _open_store(self, config: EffectivePool) -> Store:
+        url = self.settings.redis_url
+        if config.checkpoint.storage is Storage.REDIS and url is None:
+            raise InvalidRequest(
+                "The pool keeps state in Redis, and this host was given no address of one.",
+                remedy="Give the host a Redis URL, or set checkpoint.storage to Memory.",
+            )
+        if config.checkpoint.storage is Storage.MEMORY:
+            url = None
+        return open_store(url, pool_uid=config.uid, namespace=config.namespace, pool=config.name)
+
+    def _keep_spares(self, config: EffectivePool) -> None:
+        count = config.warmup.count if config.warmup.enabled else 0
+        if self.settings.role is Role.GENERIC:
+            # One instance: one worker waits, whatever the pool's number.
+            count = 0 if self.host.taken_by else min(count, 1)
+        self.host.nursery.keep(min(count, self.host.capacity))
+
+    # Life
+
+    async def start(self) -> None:
+        """Bind the ports, then listen for the zygote; raises OSError when a port is taken."""
+        settings = self.settings
+        self.port = self._server.add_insecure_port(settings.listen)
+        if self.port == 0:
+            raise OSError(f"cannot listen on {settings.listen}")
+        if settings.metrics_port:
+            self.metrics.serve(settings.metrics_port)
+        self.host.nursery.listen()
+        await self._server.start()
+        self._host_changed()
+        if settings.config_file is not None:
+            text = await asyncio.to_thread(settings.config_file.read_text)
+            await self.configure(EffectivePool.model_validate_json(text))
+        address = f"{settings.listen.rpartition(':')[0]}:{self.port}"
+        if settings.address_file is not None:
+            await asyncio.to_thread(_write, settings.address_file, address)
+        log.info("host_started", address=address, incarnation=str(self.host.incarnation))
+
+    def stop(self) -> None:
+        """Begin to drain; a second call ends at once."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until stopped, then drain and end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        upkeep = loop.create_task(self.upkeep.run(self._host_changed), name="upkeep")
+        upkeep.add_done_callback(lambda _: self.stop())
+        try:
+            # As long as the process is to live.
+            await self._stopping.wait()
+            self.host.draining = True
+            self._host_changed()
+            await drain(self.host, self.evictions, self._hurry, self.settings.drain_seconds)
+        finally:
+            failed = upkeep.done()
+            upkeep.cancel()
+            self.hub.close()
+            await self._server.stop(STOP_SECONDS)
+            self.host.nursery.close()
+            if self.host.store is not None:
+                await self.host.store.close()
+            with contextlib.suppress(asyncio.CancelledError):
+                await upkeep
+        if failed:
+            raise RuntimeError("the upkeep of the host ended")
+
+
+def _write(path: os.PathLike[str], text: str) -> None:
+    whole = f"{path}.new"
+    with open(whole, "w") as file:
+        file.write(text)
+    os.replace(whole, path)

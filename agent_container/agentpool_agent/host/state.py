@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parts of one host share: its identity, configuration, store, table and residents."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from agentpool_agent.host.instance import Resident
+from agentpool_agent.host.nursery import Nursery
+from agentpool_agent.host.settings import Settings
+from agentpool_agent.host.table import Table
+from agentpool_agent.store import Ownership, Store
+from agentpool_core.config import Durability, EffectivePool
+from agentpool_core.errors import (
+    AgentPoolError,
+    Draining,
+    InstanceCrashed,
+    NotConfigured,
+    OwnershipLost,
+    PoolDisabled,
+)
+from agentpool_core.lifecycle import PauseReason, State
+from agentpool_core.names import Incarnation, InstanceKey
+
+GIVE_BACK_SECONDS = 5.0
+"""Longest release after a failure."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the host started (B37, B43); a hit is a request that found its instance resident."""
+
+    created: int = 0
+    destroyed: int = 0
+    operations: int = 0
+    operation_seconds: float = 0.0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    crashes: int = 0
+
+
+@dataclass(slots=True)
+class Host:
+    """The state of one host process; everything runs on its one event loop."""
+
+    settings: Settings
+    incarnation: Incarnation
+    nursery: Nursery
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    table: Table = field(default_factory=Table)
+    residents: dict[str, Resident] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    config: EffectivePool | None = None
+    store: Store | None = None
+    store_reached: bool = False
+    store_silent: bool = False
+    store_answered_at: float = 0.0
+    problems: tuple[str, ...] = ()
+    draining: bool = False
+    retired: bool = False
+    taken_by: str = ""
+    """On a generic host: the one instance whose tenant's code ran here."""
+    returning: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Releases under way, by instance."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run background work; it bounds itself, and an error of it is a bug that is logged."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def renew(self, resident: Resident) -> None:
+        """Drop an idle resident whose stored state is not known for sure; the next request activates it from
+        what the store holds."""
+        entry = resident.entry
+        self.residents.pop(entry.instance_id, None)
+        resident.abort(InstanceCrashed("The instance is read from the store again."))
+        entry.epoch = 0
+        self.table.move(entry, State.PAUSED, PauseReason.EVICTED)
+        self.give_back(resident.ownership, resident.bucket.pack())
+
+    def give_back(self, ownership: Ownership, rate: bytes = b"") -> None:
+        """Release ownership in the background, after a failure; `given_back` waits for it, because a claim
+        must not overtake it."""
+        task = asyncio.get_running_loop().create_task(self._give_back(ownership, rate), name="give-back")
+        instance_id = ownership.key.instance_id
+        self.returning[instance_id] = task
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+        task.add_done_callback(lambda _: self._returned(instance_id, task))
+
+    def _returned(self, instance_id: str, task: asyncio.Task[None]) -> None:
+        if self.returning.get(instance_id) is task:
+            del self.returning[instance_id]
+
+    async def given_back(self, instance_id: str) -> None:
+        """Wait until no release of the instance is under way; bounded by the release's own deadline."""
+        task = self.returning.get(instance_id)
+        if task is not None:
+            await asyncio.wait([task])
+
+    async def _give_back(self, ownership: Ownership, rate: bytes) -> None:
+        if self.store is None:
+            return
+        try:
+            async with asyncio.timeout(GIVE_BACK_SECONDS):
+                await self.store.release(ownership, PauseReason.EVICTED, rate=rate, clear_wish=False)
+        except OwnershipLost:
+            return
+        except (AgentPoolError, TimeoutError) as exc:
+            # Ownership stays with this host then, and its next claim has it again.
+            log.warning("release_failed", instance=ownership.key.instance_id, reason=str(exc))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("background_work_failed", work=task.get_name(), exc_info=task.exception())
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests: configured, a zygote there, the store reached once, not leaving."""
+        return (
+            self.config is not None
+            and self.nursery.hello is not None
+            and self.store_reached
+            and not self.draining
+            and not self.retired
+        )
+
+    @property
+    def stale(self) -> bool:
+        """Whether answers rest on state that cannot be checked now."""
+        return self.store_silent and self.store is not None and self.store.shared
+
+    @property
+    def capacity(self) -> int:
+        """How many instances it holds at once."""
+        if self.settings.role == "Generic":
+            return 1
+        return self.config.instances_per_host if self.config is not None else 0
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether an Idempotency-Key can be honoured."""
+        return (
+            self.config is not None
+            and self.store is not None
+            and self.store.shared
+            and self.config.checkpoint.durability is Durability.RESPONSE
+        )
+
+    def configured(self) -> tuple[EffectivePool, Store]:
+        """Configuration and store; raises NotConfigured."""
+        if self.config is None or self.store is None:
+            raise NotConfigured("The host has no configuration yet.", retry_after_seconds=1.0)
+        return self.config, self.store
+
+    def admit(self) -> tuple[EffectivePool, Store]:
+        """`configured`, when new work is taken; raises Draining or PoolDisabled otherwise."""
+        if self.draining or self.retired:
+            raise Draining("The host takes no new work.", retry_after_seconds=0.1)
+        config, store = self.configured()
+        if not config.enabled:
+            raise PoolDisabled("The pool is switched off.")
+        return config, store
+
+    def key(self, tenant_id: str, project_id: str) -> InstanceKey:
+        """The key of an instance of this host's pool."""
+        config, _ = self.configured()
+        return InstanceKey(config.namespace, config.name, tenant_id, project_id)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the host shows instances and itself: protocol messages from the table and the store's records."""
+
+from __future__ import annotations
+
+from agentpool_agent.host.state import Host
+from agentpool_agent.host.table import RESIDENT, Entry
+from agentpool_agent.store import Record
+from agentpool_agent.wire.nursery import PROTOCOL
+from agentpool_core.lifecycle import PauseReason, State, Tier
+from agentpool_proto.v1 import host_pb2, types_pb2
+
+
+def entry_view(host: Host, entry: Entry) -> types_pb2.Instance:
+    """An instance that this host knows."""
+    shift = host.wall() - host.clock()
+    held = entry.state in RESIDENT
+    return types_pb2.Instance(
+        id=entry.instance_id,
+        tenant_id=entry.key.tenant_id,
+        project_id=entry.key.project_id,
+        tier=entry.tier,
+        state=entry.state,
+        reason=entry.reason,
+        pod=host.settings.pod if held or entry.state is State.ERROR else "",
+        epoch=entry.epoch,
+        origin=entry.origin,
+        isolation=entry.isolation,
+        active_requests=entry.active,
+        total_requests=entry.total,
+        created_at=entry.created_at + shift,
+        last_used_at=entry.last_used + shift,
+        memory_bytes=entry.memory_bytes,
+        cpu_seconds=entry.cpu_seconds,
+        wish=entry.wish or "",
+        quota=quota_view(host, entry.tier),
+    )
+
+
+def record_view(host: Host, record: Record) -> types_pb2.Instance:
+    """An instance that the store knows and this host does not hold. Which state its owner has it in, only
+    its owner knows: READY stands for being held."""
+    held = record.owner is not None
+    return types_pb2.Instance(
+        id=record.key.instance_id,
+        tenant_id=record.key.tenant_id,
+        project_id=record.key.project_id,
+        tier=record.tier,
+        state=State.READY if held else State.PAUSED,
+        reason="" if held else (record.paused or PauseReason.EVICTED),
+        epoch=record.epoch if held else 0,
+        origin=record.origin,
+        last_used_at=record.updated_at,
+        wish=record.wish or "",
+        quota=quota_view(host, record.tier),
+    )
+
+
+def quota_view(host: Host, tier: Tier) -> types_pb2.Quota | None:
+    """The quota in force for a tier, or None when the pool has no such tier."""
+    config = host.config
+    if config is None or tier not in config.tiers:
+        return None
+    quota = config.tiers[tier].quota
+    return types_pb2.Quota(
+        memory_bytes=quota.memory_bytes,
+        cpu_millis=quota.cpu_millis,
+        concurrent_requests=quota.concurrent_requests,
+        requests_per_minute=quota.requests_per_minute,
+    )
+
+
+def problems(host: Host) -> list[str]:
+    """Why the host is not ready, and what else is wrong."""
+    found = []
+    if host.config is None:
+        found.append("No configuration of the pool has arrived yet.")
+    elif not host.store_reached:
+        found.append("The store has not answered yet.")
+    if host.nursery.hello is None:
+        found.append(host.nursery.problem)
+    if host.draining:
+        found.append("The host is draining.")
+    if host.retired:
+        found.append("The host is retired.")
+    if host.stale:
+        found.append("The store is silent; changes are refused.")
+    return [*found, *host.problems]
+
+
+def host_view(host: Host) -> host_pb2.HostStatus:
+    """The host as a whole."""
+    hello = host.nursery.hello
+    counters = host.counters
+    return host_pb2.HostStatus(
+        incarnation=str(host.incarnation),
+        pod=host.settings.pod,
+        role=host.settings.role,
+        tiers=list(host.settings.tiers),
+        ready=host.ready,
+        draining=host.draining or host.retired,
+        configured_generation=host.config.generation if host.config is not None else 0,
+        capacity=host.capacity,
+        resident=host.table.residents,
+        spares=host.nursery.spares,
+        active_requests=sum(entry.active for entry in host.table),
+        problems=problems(host),
+        isolation=hello.guards if hello is not None else (),
+        isolation_missing=hello.missing if hello is not None else {},
+        store_silent=host.store_silent,
+        counters=host_pb2.HostCounters(
+            created=counters.created,
+            destroyed=counters.destroyed,
+            operations=counters.operations,
+            operation_seconds=counters.operation_seconds,
+            hits=counters.hits,
+            misses=counters.misses,
+            evictions=counters.evictions,
+            crashes=counters.crashes,
+        ),
+        protocol=PROTOCOL,
+    )

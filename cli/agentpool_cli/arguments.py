@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: every command, option and default in one place."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+Run = Callable[[argparse.Namespace, Mapping[str, str]], int]
+
+TIERS = ("HOT", "WARM", "COLD")
+STATES = ("CREATED", "INITIALIZING", "READY", "BUSY", "PAUSED", "ERROR", "TERMINATED")
+FORMATS = ("table", "wide", "json", "yaml", "name")
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+EPILOG = """environment:
+  AGENTPOOL_URL         address of the gateway
+  AGENTPOOL_TOKEN       bearer token; never given on the command line, where others can see it
+  AGENTPOOL_TOKEN_FILE  file that holds the token
+
+exit codes: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that takes options by their full names only: `--token` must not come to mean --token-file."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """The parser of the whole program."""
+    parser = _Parser(
+        prog=program,
+        description="Run pools of agents and talk to them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    remote = _connection_options()
+    _add_dev(commands)
+    _add_invoke(commands, remote)
+    _add_instances(commands, remote)
+    status = commands.add_parser("status", parents=[remote], help="health and statistics of a pool")
+    _calls(status, "agentpool_cli.commands.status")
+    return parser
+
+
+def run_of(options: argparse.Namespace) -> Run:
+    """The function that carries out the parsed command."""
+    module, _, name = str(options.run).partition(":")
+    run: Run = getattr(import_module(module), name)
+    return run
+
+
+def _calls(parser: _Parser, module: str, function: str = "run") -> None:
+    parser.set_defaults(run=f"{module}:{function}")
+
+
+def _connection_options() -> _Parser:
+    options = _Parser(add_help=False)
+    group = options.add_argument_group("connection and output")
+    group.add_argument("--url", help=f"address of the gateway (AGENTPOOL_URL, default {DEFAULT_URL})")
+    group.add_argument("--token-file", metavar="FILE", help="file that holds the bearer token")
+    group.add_argument("-n", "--namespace", help="namespace of the pool (default: default)")
+    group.add_argument("--pool", help="name of the pool (default: the gateway's default pool)")
+    group.add_argument(
+        "--timeout", type=positive_seconds, default=60.0, metavar="SECONDS", help="deadline (default 60)"
+    )
+    group.add_argument(
+        "-o", "--output", choices=FORMATS, default="table", help="form of the output (default table)"
+    )
+    return options
+
+
+def _add_dev(commands: argparse._SubParsersAction[_Parser]) -> None:
+    dev = commands.add_parser(
+        "dev",
+        help="run a pool on this machine, without a cluster",
+        description="Run the pool of a manifest as processes on this machine. Ends with Ctrl-C.",
+    )
+    dev.add_argument("manifest", help="file with one AgentPool")
+    dev.add_argument("--redis", metavar="URL", help="keep state in this Redis (default: in memory)")
+    dev.add_argument("--port", type=port, default=8000, help="REST port on 127.0.0.1 (default 8000)")
+    dev.add_argument("--grpc-port", type=port, default=9000, help="gRPC port (default 9000)")
+    dev.add_argument("--hosts", type=host_count, default=1, help="number of hosts; more than 1 needs --redis")
+    dev.add_argument(
+        "--app-dir",
+        action="append",
+        metavar="DIR",
+        help="where the agent's code is (default: the manifest's directory); may be repeated",
+    )
+    dev.add_argument("--state-dir", metavar="DIR", help="run directory to use and keep (default: temporary)")
+    dev.add_argument("--no-reload", action="store_true", help="do not watch code and manifest for changes")
+    _calls(dev, "agentpool_cli.dev.command")
+
+
+def _add_invoke(commands: argparse._SubParsersAction[_Parser], remote: _Parser) -> None:
+    invoke = commands.add_parser(
+        "invoke",
+        parents=[remote],
+        help="send one request to an agent instance",
+        description="Send one request. The instance of the tenant and project is started if it is absent.",
+    )
+    invoke.add_argument(
+        "input", metavar="INPUT", help="JSON or plain text; - reads standard input, @FILE a file"
+    )
+    invoke.add_argument("--tenant", default="demo", help="tenant id (default demo)")
+    invoke.add_argument("--project", default="demo", help="project id (default demo)")
+    invoke.add_argument("--tier", type=str.upper, choices=TIERS, help="wanted tier of a new instance")
+    invoke.add_argument("--stream", action="store_true", help="print parts of the answer as they come")
+    invoke.add_argument("--idempotency-key", metavar="KEY", help="makes a repeated request take effect once")
+    invoke.add_argument(
+        "--strong", action="store_true", help="refuse an answer from state that cannot be checked"
+    )
+    _calls(invoke, "agentpool_cli.commands.invoke")
+
+
+def _add_instances(commands: argparse._SubParsersAction[_Parser], remote: _Parser) -> None:
+    instances = commands.add_parser("instances", help="list, show, pause, resume and delete instances")
+    actions = instances.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", parents=[remote], help="all instances of the pool")
+    listing.add_argument("--tenant", help="only of this tenant")
+    listing.add_argument("--project", help="only of this project")
+    listing.add_argument("--tier", type=str.upper, choices=TIERS, help="only of this tier")
+    listing.add_argument("--state", type=str.upper, choices=STATES, help="only in this state")
+    _calls(listing, "agentpool_cli.commands.instances", "list_instances")
+    for action, text in (
+        ("get", "show one instance"),
+        ("pause", "checkpoint and stop it; it stays paused until resumed"),
+        ("resume", "make a paused instance ready again"),
+        ("delete", "end it and erase its state"),
+    ):
+        one = actions.add_parser(action, parents=[remote], help=text, description=text + ".")
+        one.add_argument("id", help="instance id, inst-...")
+        _calls(one, "agentpool_cli.commands.instances", f"{action}_instance")
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 lets the system choose."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port (0..65535)")
+    return number
+
+
+def host_count(text: str) -> int:
+    """How many hosts to run on one machine."""
+    number = int(text)
+    if not 1 <= number <= 16:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of hosts (1..16)")
+    return number
+
+
+def positive_seconds(text: str) -> float:
+    """A time in seconds above zero."""
+    number = float(text)
+    if not 0 < number <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not a time in seconds (above 0, at most a day)")
+    return number

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's end of a worker's socket: frames in any cut, and the end of whatever is over a bound."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentpool_agent.host.worker import Budget, WorkerChannel
+from agentpool_agent.wire import frames
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.unread = 0
+        self.aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
+        self.written += bytes(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Not needed."""
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Sink:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.frames: list[frames.ToHost] = []
+        self.lost: list[str] = []
+
+    def frame_received(self, frame: frames.ToHost) -> None:
+        self.frames.append(frame)
+
+    def worker_lost(self, reason: str) -> None:
+        self.lost.append(reason)
+
+
+class Rig:
+    """A channel with everything around it."""
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.now = 100.0
+        self.killed: list[int] = []
+        self.transport = Transport()
+        self.sink = Sink()
+        self.channel = WorkerChannel(7, self.killed.append, lambda: self.now, budget or Budget())
+        self.channel.connection_made(self.transport)
+        self.channel.sink = self.sink
+
+
+FRAMES: list[frames.ToHost] = [
+    frames.Part(1, b"x" * 300),
+    frames.Commit(1, [frames.Finished(1, b"{}")], {"a": bytes(200)}),
+    frames.Clean(),
+    frames.Failed(2, "AgentFailed", "no"),
+]
+
+
+@given(st.lists(st.integers(1, 700), max_size=40))
+def test_frames_arrive_whole_however_the_bytes_are_cut(cuts: list[int]) -> None:
+    rig = Rig()
+    data = b"".join(frames.pack(frame) for frame in FRAMES)
+    for cut in cuts:
+        rig.channel.data_received(data[:cut])
+        data = data[cut:]
+    if data:
+        rig.channel.data_received(data)
+    assert rig.sink.frames == FRAMES
+    assert rig.sink.lost == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\xff\xff\xff\xff", id="a frame longer than any may be"),
+        pytest.param(b"\x03\x00\x00\x00abc", id="no msgpack"),
+        pytest.param(frames.pack(frames.Handle(1, b"", 1.0)), id="a frame only the host may send"),
+        pytest.param(frames.pack(frames.Clean()) * 51, id="too many frames in a second"),
+        pytest.param(frames.pack(frames.Part(1, bytes(9000))), id="too many bytes in a second"),
+    ],
+)
+def test_a_worker_over_a_bound_is_ended_once(data: bytes) -> None:
+    rig = Rig(Budget(bytes_per_second=8192, frames_per_second=50))
+    rig.channel.data_received(data)
+    rig.channel.data_received(frames.pack(frames.Clean()))
+    rig.channel.connection_lost(None)
+    assert len(rig.sink.lost) == 1
+    assert rig.transport.aborted and 7 in rig.killed
+
+
+def test_the_budget_is_per_second() -> None:
+    rig = Rig(Budget(frames_per_second=2))
+    for _ in range(5):
+        rig.channel.data_received(frames.pack(frames.Clean()) * 2)
+        rig.now += 1.0
+    assert (len(rig.sink.frames), rig.sink.lost) == (10, [])
+
+
+def test_a_frame_before_the_assignment_ends_the_worker() -> None:
+    rig = Rig()
+    rig.channel.sink = None
+    rig.channel.data_received(frames.pack(frames.Clean()))
+    assert rig.channel.lost
+
+
+def test_a_worker_that_does_not_read_is_ended() -> None:
+    rig = Rig(Budget(unread_bytes=1000))
+    rig.transport.unread = 1001
+    rig.channel.send(frames.Snapshot())
+    assert rig.sink.lost == ["it does not read its socket"]
+
+
+def test_a_question_stays_open_until_it_is_answered() -> None:
+    rig = Rig()
+    assert rig.channel.ping(100.0) == 0.0
+    assert rig.channel.ping(103.0) == 3.0
+    rig.channel.data_received(frames.pack(frames.Pong(1)))
+    assert rig.channel.ping(104.0) == 0.0
+    assert rig.transport.written == frames.pack(frames.Ping(1)) + frames.pack(frames.Ping(2))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "told"),
+    [
+        pytest.param(-6, "", "its process was ended by signal 6", id="a signal"),
+        pytest.param(3, "", "its process ended with status 3", id="an exit"),
+        pytest.param(-9, "memory", "it was ended for its use of memory", id="the zygote's limit"),
+    ],
+)
+def test_an_exit_tells_why(status: int, reason: str, told: str) -> None:
+    rig = Rig()
+    rig.channel.exited(status, reason)
+    assert rig.sink.lost == [told]

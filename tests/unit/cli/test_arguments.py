@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: what is accepted, what is refused as wrong usage, and how errors look."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentpool_cli.arguments import build_parser, run_of
+from agentpool_cli.main import describe, main, program_name
+from agentpool_core.errors import PoolExhausted
+
+WRONG = [
+    pytest.param([], id="no command"),
+    pytest.param(["shout"], id="an unknown command"),
+    pytest.param(["invoke"], id="invoke without input"),
+    pytest.param(["invoke", "--tier", "LUKEWARM", "x"], id="a tier that does not exist"),
+    pytest.param(["instances"], id="instances without an action"),
+    pytest.param(["instances", "get"], id="get without an id"),
+    pytest.param(["instances", "list", "--state", "SLEEPY"], id="a state that does not exist"),
+    pytest.param(["status", "-o", "xml"], id="an unknown form of output"),
+    pytest.param(["status", "--timeout", "0"], id="a timeout of nothing"),
+    pytest.param(["status", "--timeout", "soon"], id="a timeout that is not a number"),
+    pytest.param(["status", "--token", "secret"], id="a token on the command line, which others can see"),
+    pytest.param(["dev"], id="dev without a manifest"),
+    pytest.param(["dev", "pool.yaml", "--port", "65536"], id="a port that is too high"),
+    pytest.param(["dev", "pool.yaml", "--hosts", "0"], id="no host at all"),
+]
+
+
+@pytest.mark.parametrize("argv", WRONG)
+def test_wrong_usage_ends_with_exit_code_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+COMMANDS = [
+    pytest.param(["dev", "pool.yaml"], "agentpool_cli.dev.command", "run", id="dev"),
+    pytest.param(["invoke", "hello"], "agentpool_cli.commands.invoke", "run", id="invoke"),
+    pytest.param(["status"], "agentpool_cli.commands.status", "run", id="status"),
+    *(
+        pytest.param(
+            ["instances", action, *arguments],
+            "agentpool_cli.commands.instances",
+            function,
+            id=f"instances {action}",
+        )
+        for action, arguments, function in [
+            ("list", [], "list_instances"),
+            ("get", ["inst-1"], "get_instance"),
+            ("pause", ["inst-1"], "pause_instance"),
+            ("resume", ["inst-1"], "resume_instance"),
+            ("delete", ["inst-1"], "delete_instance"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("argv", "module", "function"), COMMANDS)
+def test_every_command_finds_its_function(argv: list[str], module: str, function: str) -> None:
+    run = run_of(build_parser("agentpool").parse_args(argv))
+    assert (run.__module__, run.__name__) == (module, function)
+
+
+def test_tiers_may_be_written_small() -> None:
+    assert build_parser("agentpool").parse_args(["invoke", "--tier", "hot", "x"]).tier == "HOT"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        pytest.param("/usr/bin/kubectl-agentpool", "kubectl agentpool", id="called by kubectl"),
+        pytest.param("/usr/bin/agentpool", "agentpool", id="called by itself"),
+        pytest.param("/x/agentpool_cli/__main__.py", "agentpool", id="called as a module"),
+    ],
+)
+def test_help_names_the_program_as_the_user_called_it(path: str, name: str) -> None:
+    assert program_name(path) == name
+
+
+def test_an_error_shows_cause_code_remedy_and_waiting_time() -> None:
+    error = PoolExhausted("All 50 places are busy.", remedy="Wait.", retry_after_seconds=1.25)
+    assert describe(error) == (
+        "error: All 50 places are busy.\n  code: PoolExhausted\n  remedy: Wait.\n  retry after: 1.2 s\n"
+    )
+
+
+def test_a_refusal_ends_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--url", "ftp://somewhere"]) == 1
+    assert "remedy: Give --url as http://HOST:PORT." in capsys.readouterr().err
