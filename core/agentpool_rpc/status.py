@@ -7,6 +7,7 @@ An error travels as its status code with `google.rpc.ErrorInfo` (reason = the er
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, NoReturn
 
@@ -128,6 +129,10 @@ def _guard_unary(inner: Any) -> Any:
 
 
 def _guard_stream(inner: Any) -> Any:
+    if not inspect.isasyncgenfunction(inner):
+        # It writes its events itself, as the standard health service does.
+        return _guard_unary(inner)
+
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             async for event in inner(request, context):

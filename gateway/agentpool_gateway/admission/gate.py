@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one door to pools that both edges use: authenticate, authorize, then look up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agentpool_core.errors import InstanceNotFound, PermissionDenied
+from agentpool_gateway.admission.identity import Anonymous, Authenticator, Identity, JwtAuthenticator
+from agentpool_gateway.admission.keys import Fetch, KeySource, fetch_file, fetch_url
+from agentpool_gateway.admission.rights import AllowAll, Authorizer, Scope, StaticGrants
+from agentpool_gateway.dispatch.manager import PoolManager
+from agentpool_gateway.dispatch.pools import Pools
+from agentpool_gateway.membership.base import PoolName
+from agentpool_gateway.settings import AuthMode, AuthSettings, Issuer, PoolVerb
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A caller who may do something with a pool."""
+
+    identity: Identity
+    name: PoolName
+    pool: PoolManager
+    scope: Scope
+
+
+class Gate:
+    """Admits callers to pools."""
+
+    def __init__(self, authenticator: Authenticator, authorizer: Authorizer, pools: Pools) -> None:
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._pools = pools
+
+    @property
+    def pools(self) -> Pools:
+        """The pools behind the gate."""
+        return self._pools
+
+    async def enter(self, authorization: str | None, namespace: str, pool: str, verb: PoolVerb) -> Entry:
+        """Let a caller do `verb` with a pool; both names empty means the default pool.
+
+        Raises Unauthenticated, then PermissionDenied, and only then PoolNotFound.
+        """
+        identity = await self._authenticator.authenticate(authorization)
+        name = self._pools.resolve(namespace, pool)
+        scope = await self._authorizer.authorize(identity, verb, name)
+        return Entry(identity, name, self._pools.find(name), scope)
+
+    async def may_place(self, entry: Entry, tenant_id: str) -> None:
+        """Require the right to choose a tier."""
+        scope = await self._authorizer.authorize(entry.identity, PoolVerb.PLACE, entry.name)
+        scope.require(tenant_id)
+
+    async def may_touch(self, entry: Entry, instance_id: str) -> None:
+        """Require that the instance belongs to a tenant that the caller's right covers.
+
+        One that does not exist is refused the same way, so that ids of other tenants cannot be found out.
+        """
+        if entry.scope.tenants is None:
+            return
+        try:
+            instance = await entry.pool.get_instance(instance_id)
+        except InstanceNotFound as exc:
+            raise PermissionDenied("The caller has no right for this tenant.") from exc
+        entry.scope.require(instance.tenant_id)
+
+
+def make_gate(
+    auth: AuthSettings, pools: Pools, wall_clock: Callable[[], float], clock: Callable[[], float]
+) -> Gate:
+    """The gate that the settings describe."""
+    if auth.mode is AuthMode.INSECURE:
+        return Gate(Anonymous(), AllowAll(), pools)
+    sources = [(one, KeySource(one.issuer, _fetch(one), clock)) for one in auth.issuers]
+    return Gate(JwtAuthenticator(sources, wall_clock), StaticGrants(auth.grants), pools)
+
+
+def _fetch(issuer: Issuer) -> Fetch:
+    if issuer.jwks_file is not None:
+        return fetch_file(issuer.jwks_file)
+    return fetch_url(issuer.jwks_url or "")

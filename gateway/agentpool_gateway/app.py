@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway's process: start, serve, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from random import Random
+
+import structlog
+import uvicorn
+
+from agentpool_gateway.admission.gate import make_gate
+from agentpool_gateway.dispatch.pools import Pools
+from agentpool_gateway.membership.base import PoolName
+from agentpool_gateway.membership.static import StaticMembership
+from agentpool_gateway.membership.watcher import Fleet
+from agentpool_gateway.metrics import Metrics
+from agentpool_gateway.rest.app import RestApp
+from agentpool_gateway.rest.handlers import Handlers
+from agentpool_gateway.rpc.server import RpcServer
+from agentpool_gateway.settings import AuthMode, Settings, SettingsError, load_settings, split_address
+from agentpool_rpc.logs import configure_logs
+from agentpool_rpc.tokens import TokenSigner
+
+log = structlog.get_logger(__name__)
+
+USAGE_ERROR = 2
+START_ERROR = 1
+BACKLOG = 1024
+LAST_WORDS_SECONDS = 1.0
+"""After the grace time, for streams to send their last event and close."""
+HEALTH_SECONDS = 0.2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the gateway until SIGTERM or SIGINT; the process's exit code."""
+    try:
+        settings = load_settings(sys.argv[1:] if argv is None else argv, os.environ)
+        key = settings.call_token_key_file.read_bytes()
+        signer = TokenSigner(key, issuer="gateway", clock=time.time)
+    except (SettingsError, OSError, ValueError) as exc:
+        print(f"agentpool-gateway: {exc}", file=sys.stderr)  # noqa: T201  # before there is a log
+        return USAGE_ERROR
+    configure_logs("gateway", settings.log_level, settings.log_pretty)
+    # Start-up objects are never garbage; the collector need not walk them on the request path.
+    gc.collect()
+    gc.freeze()
+    try:
+        asyncio.run(Gateway(settings, signer).run())
+    except OSError as exc:
+        log.error("gateway_not_started", reason=str(exc))
+        return START_ERROR
+    return 0
+
+
+class Gateway:
+    """One gateway process."""
+
+    def __init__(self, settings: Settings, signer: TokenSigner) -> None:
+        self._settings = settings
+        self._membership = StaticMembership(settings.membership_file)
+        self._fleet = Fleet(self._membership, signer, Random())  # noqa: S311  # jitter, not a secret
+        self._metrics = Metrics(self._fleet, settings.instance_series)
+        default = PoolName(*settings.default_pool.split("/")) if settings.default_pool else None
+        pools = Pools(self._fleet, self._metrics, default, settings.max_in_flight)
+        self._gate = make_gate(settings.auth, pools, time.time, time.monotonic)
+        self._stop = asyncio.Event()
+        self._grace_over = asyncio.Event()
+
+    @property
+    def _ready(self) -> bool:
+        return self._fleet.ready and not self._stop.is_set()
+
+    async def run(self) -> None:
+        """Serve until a signal, then let requests in flight end. OSError when an address is taken."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        insecure = settings.auth.mode is AuthMode.INSECURE
+        if insecure:
+            log.warning("auth_is_off", remedy="Use auth.mode jwt for anything but a trial on one machine.")
+        rest = RestApp(
+            Handlers(self._gate, self._metrics, self._grace_over),
+            lambda: self._ready,
+            local_pages_only=insecure,
+        )
+        listener = _listen(settings.http_listen)
+        http = _HttpServer(_http_config(rest))
+        rpc = RpcServer(self._gate)
+        rpc_port = rpc.bind(settings.grpc_listen)
+        fleet = asyncio.create_task(self._fleet.run(), name="fleet")
+        serving = asyncio.create_task(http.serve([listener]), name="http")
+        await rpc.show_health(False)
+        await rpc.start()
+        log.info("gateway_started", http=_shown(listener), grpc_port=rpc_port)
+        try:
+            await self._serve(rpc, [fleet, serving])
+            await self._shut_down(http, rpc, serving)
+        finally:
+            fleet.cancel()
+            with suppress(asyncio.CancelledError):
+                await fleet
+        log.info("gateway_stopped")
+
+    async def _serve(self, rpc: RpcServer, tasks: list[asyncio.Task[None]]) -> None:
+        shown = False
+        while not self._stop.is_set():
+            if self._ready != shown:
+                shown = self._ready
+                await rpc.show_health(shown)
+            for task in tasks:
+                if task.done():
+                    task.result()
+                    raise RuntimeError(f"{task.get_name()} ended by itself")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEALTH_SECONDS):
+                    await self._stop.wait()
+
+    async def _shut_down(self, http: _HttpServer, rpc: RpcServer, serving: asyncio.Task[None]) -> None:
+        grace = self._settings.shutdown_grace_seconds
+        log.info("gateway_stopping", grace_seconds=grace)
+        await rpc.show_health(False)
+        timer = asyncio.get_running_loop().call_later(grace, self._grace_over.set)
+        http.config.timeout_graceful_shutdown = max(round(grace + LAST_WORDS_SECONDS), 1)
+        http.should_exit = True
+        await asyncio.gather(rpc.stop(grace), serving)
+        timer.cancel()
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without signal handlers of its own: the gateway stops both servers in order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _http_config(app: RestApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        loop="none",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+    )
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise OSError(f"cannot listen on {address}: {exc.strerror}") from exc
+    listener.setblocking(False)
+    return listener
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{host}:{port}"

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request of an application, and its events as the edges show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agentpool_core.lifecycle import Tier
+from agentpool_proto.v1.gateway_pb2 import GatewayTiming
+from agentpool_proto.v1.types_pb2 import Accepted, Done
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeCall:
+    """What an application asks of one instance.
+
+    Attributes:
+        input: JSON text, passed on as it is.
+        tier: wanted tier for an instance that does not exist yet.
+        strong: refuse an answer from state that cannot be checked.
+        timeout_seconds: until the caller gives up.
+    """
+
+    tenant_id: str
+    project_id: str
+    input: bytes
+    timeout_seconds: float
+    tier: Tier | None = None
+    idempotency_key: str = ""
+    strong: bool = False
+
+
+@dataclass(slots=True)
+class Milestones:
+    """When a request passed where, on the event loop's clock."""
+
+    arrived: float
+    placed: float = 0.0
+    accepted: float = 0.0
+    first_event: float = 0.0
+
+    def timing(self, now: float, done: Done) -> GatewayTiming:
+        """Milliseconds since the arrival."""
+        return GatewayTiming(
+            placed_ms=_ms(self.arrived, self.placed),
+            accepted_ms=_ms(self.arrived, self.accepted),
+            first_event_ms=_ms(self.arrived, self.first_event),
+            done_ms=_ms(self.arrived, now),
+            host=done.timing,
+        )
+
+
+def _ms(start: float, end: float) -> float:
+    return round((end - start) * 1000, 3)
+
+
+@dataclass(slots=True)
+class Started:
+    """The host accepted the request. A second one means that it is done again: chunks so far are void."""
+
+    accepted: Accepted
+
+
+@dataclass(slots=True)
+class Part:
+    """A chunk of the answer: JSON text."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Ended:
+    """The answer."""
+
+    accepted: Accepted
+    done: Done
+    timing: GatewayTiming = field(default_factory=GatewayTiming)
+
+
+InvokeProgress = Started | Part | Ended

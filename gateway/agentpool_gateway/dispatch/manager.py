@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one can do with a pool and its instances."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
+
+import grpc.aio
+
+from agentpool_core.errors import AgentPoolError, InstanceNotFound, PoolDisabled, Unavailable
+from agentpool_core.lifecycle import State, Tier
+from agentpool_core.names import InstanceKey
+from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Milestones, Part, Started
+from agentpool_gateway.dispatch.journey import Journey
+from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
+from agentpool_gateway.dispatch.listing import Listing, ListQuery, Page
+from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats, pool_health, pool_stats
+from agentpool_gateway.membership.base import PoolName
+from agentpool_gateway.membership.table import PoolTable
+from agentpool_gateway.membership.watcher import Fleet, HostLink
+from agentpool_proto.v1.host_pb2 import ActivateRequest, HostInvokeRequest
+from agentpool_proto.v1.types_pb2 import Accepted, Instance, InvokeEvent
+
+SUCCESS = "success"
+
+
+class InFlight:
+    """Bounds the requests that the gateway works on at one time: more would only wait in its memory."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._now = 0
+
+    def enter(self) -> None:
+        """Count one in; Unavailable when there are too many."""
+        if self._now >= self._limit:
+            raise Unavailable("The gateway has too many requests in flight.", retry_after_seconds=1.0)
+        self._now += 1
+
+    def leave(self) -> None:
+        """Count one out."""
+        self._now -= 1
+
+
+class Observer(Protocol):
+    """Told of every request's end."""
+
+    def request_ended(self, pool: PoolName, status: str, seconds: float, host_seconds: float) -> None:
+        """A request ended: `status` is `success` or an error's code; `host_seconds` is 0 without answer."""
+
+
+class PoolManager:
+    """One pool, as applications use it.
+
+    `get_stats` and `get_health` are synchronous; everything else is awaited. Every method may raise the
+    errors of `agentpool_core.errors`.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        table: PoolTable,
+        observer: Observer,
+        in_flight: InFlight,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._fleet = fleet
+        self.table = table
+        self._observer = observer
+        self._in_flight = in_flight
+        self._wall_clock = wall_clock
+        self._lifecycle = LifecycleCalls(fleet, table)
+        self._listing = Listing(fleet, table)
+
+    def get_stats(self) -> PoolStats:
+        """Statistics of the pool at this moment, without I/O."""
+        return pool_stats(self.table, self._wall_clock())
+
+    def get_health(self) -> PoolHealth:
+        """Whether the pool can serve, without I/O."""
+        return pool_health(self.table)
+
+    def timeout_seconds(self, asked: float | None) -> float:
+        """The time a request may take: as asked, at most the pool's limits.requestTimeoutSeconds."""
+        limit = self.table.config.limits.request_timeout_seconds
+        return limit if asked is None else min(asked, limit)
+
+    async def get_or_create_instance(
+        self, tenant_id: str, project_id: str, tier: Tier | None = None
+    ) -> Instance:
+        """The instance of a tenant's project, made resident."""
+        self._enabled()
+        request = ActivateRequest(tenant_id=tenant_id, project_id=project_id, tier=tier or "")
+        limits = self.table.config.limits
+        return await self._lifecycle.activate(
+            self.instance_id(tenant_id, project_id), request, tier, limits.creation_timeout_seconds
+        )
+
+    async def get_instance(self, instance_id: str) -> Instance:
+        """One instance, wherever it is; InstanceNotFound."""
+        found = self.table.instance(instance_id) or await self._listing.find(instance_id)
+        if found is None:
+            raise InstanceNotFound(f"The pool has no instance {instance_id}.")
+        return found
+
+    async def list_instances(self, query: ListQuery) -> Page:
+        """Instances in the order of their ids, in pages."""
+        return await self._listing.page(query)
+
+    async def pause_instance(self, instance_id: str) -> Instance:
+        """Keep its state, end its process, refuse requests until resumed."""
+        return await self._lifecycle.pause(instance_id)
+
+    async def resume_instance(self, instance_id: str) -> Instance:
+        """Lift a pause; the instance is resident afterwards."""
+        self._enabled()
+        return await self._lifecycle.resume(instance_id)
+
+    async def terminate_instance(self, instance_id: str) -> Instance:
+        """End it and erase its state."""
+        return await self._lifecycle.terminate(instance_id)
+
+    def instance_id(self, tenant_id: str, project_id: str) -> str:
+        """The id of a tenant's project in this pool."""
+        config = self.table.config
+        return InstanceKey(config.namespace, config.name, tenant_id, project_id).instance_id
+
+    async def invoke(self, call: InvokeCall, arrived: float) -> AsyncGenerator[InvokeProgress, None]:
+        """Serve one request: events as they come, the last is `Ended`.
+
+        Close the generator to cancel the request at its host. `arrived` is on the event loop's clock.
+        """
+        self._in_flight.enter()
+        now = asyncio.get_running_loop().time
+        status, host_ms = "Cancelled", 0.0
+        attempt: _Attempt | None = None
+        try:
+            self._enabled()
+            journey, request, marks = self._journey(call, arrived), _host_request(call), Milestones(arrived)
+            while True:
+                link, token = await journey.next_host()
+                attempt = _Attempt(link, marks, request, token, journey.seconds_left)
+                try:
+                    while (event := await attempt.read()) is not None:
+                        if type(event) is Ended:
+                            status, host_ms = SUCCESS, event.done.timing.done_ms
+                        elif type(event) is Started:
+                            self._holds(link, call, event.accepted)
+                        yield event
+                except grpc.aio.AioRpcError as exc:
+                    await journey.failed(link, exc, attempt.accepted is not None)
+                    continue
+                if attempt.done:
+                    return
+                await journey.failed(link, None, attempt.accepted is not None)
+        except AgentPoolError as exc:
+            status = exc.code
+            raise
+        finally:
+            self._in_flight.leave()
+            if attempt is not None:
+                attempt.close()
+            config = self.table.config
+            pool = PoolName(config.namespace, config.name)
+            self._observer.request_ended(pool, status, now() - arrived, host_ms / 1000)
+
+    def _journey(self, call: InvokeCall, arrived: float) -> Journey:
+        return Journey(
+            self._fleet,
+            self.table,
+            self.instance_id(call.tenant_id, call.project_id),
+            deadline=arrived + call.timeout_seconds,
+            tier=call.tier,
+            repeatable=bool(call.idempotency_key),
+        )
+
+    def _holds(self, link: HostLink, call: InvokeCall, accepted: Accepted) -> None:
+        # The next request goes to the same host, even before the host's report arrives.
+        if self.table.owner(accepted.instance_id) is not link.host:
+            self.table.accepted(link.host, _resident(call, accepted))
+
+    def _enabled(self) -> None:
+        if not self.table.config.enabled:
+            raise PoolDisabled("The pool is switched off.")
+
+
+def _host_request(call: InvokeCall) -> HostInvokeRequest:
+    return HostInvokeRequest(
+        tenant_id=call.tenant_id,
+        project_id=call.project_id,
+        tier=call.tier or "",
+        input=call.input,
+        idempotency_key=call.idempotency_key,
+        strong=call.strong,
+    )
+
+
+def _resident(call: InvokeCall, accepted: Accepted) -> Instance:
+    return Instance(
+        id=accepted.instance_id,
+        tenant_id=call.tenant_id,
+        project_id=call.project_id,
+        tier=accepted.tier,
+        state=State.READY,
+        pod=accepted.pod,
+        epoch=accepted.epoch,
+    )
+
+
+class _Attempt:
+    """One call of one host."""
+
+    def __init__(
+        self, link: HostLink, marks: Milestones, request: HostInvokeRequest, token: str, seconds: float
+    ) -> None:
+        self._marks = marks
+        self._now = asyncio.get_running_loop().time
+        self.accepted: Accepted | None = None
+        self.done = False
+        self._over = False
+        marks.placed = self._now()
+        self._stream = link.stub.Invoke(
+            request, metadata=(("authorization", token),), timeout=max(seconds, 0.001)
+        )
+
+    async def read(self) -> InvokeProgress | None:
+        """The next event, None at the end; AioRpcError when the call failed."""
+        try:
+            event = await self._stream.read()
+        except grpc.aio.AioRpcError:
+            self._over = True
+            # An answer that arrived whole is an answer, however the call ends.
+            if self.done:
+                return None
+            raise
+        if not isinstance(event, InvokeEvent):
+            self._over = True
+            return None
+        return self._progress(event)
+
+    def close(self) -> None:
+        """Cancel the request at the host, unless the call has ended."""
+        if not self._over:
+            self._stream.cancel()
+
+    def _progress(self, event: InvokeEvent) -> InvokeProgress:
+        marks = self._marks
+        kind = event.WhichOneof("event")
+        if kind == "accepted":
+            self.accepted = event.accepted
+            marks.accepted, marks.first_event = self._now(), 0.0
+            return Started(event.accepted)
+        if not marks.first_event:
+            marks.first_event = self._now()
+        if kind == "chunk":
+            return Part(event.chunk.data)
+        self.done = True
+        return Ended(self.accepted or Accepted(), event.done, marks.timing(self._now(), event.done))

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pools that the gateway serves, by name."""
+
+from __future__ import annotations
+
+from agentpool_core.errors import PoolNotFound
+from agentpool_gateway.dispatch.manager import InFlight, Observer, PoolManager
+from agentpool_gateway.membership.base import PoolName
+from agentpool_gateway.membership.watcher import Fleet
+
+
+class Pools:
+    """Finds the manager of a pool.
+
+    Args:
+        default: the pool meant where none is named.
+        max_in_flight: requests that are worked on at one time, over all pools.
+    """
+
+    def __init__(
+        self, fleet: Fleet, observer: Observer, default: PoolName | None, max_in_flight: int
+    ) -> None:
+        self._fleet = fleet
+        self._observer = observer
+        self._default = default
+        self._in_flight = InFlight(max_in_flight)
+        self._managers: dict[PoolName, PoolManager] = {}
+
+    @property
+    def fleet(self) -> Fleet:
+        """The hosts behind the pools."""
+        return self._fleet
+
+    @property
+    def names(self) -> list[PoolName]:
+        """All pools."""
+        return sorted(self._fleet.tables)
+
+    def resolve(self, namespace: str, name: str) -> PoolName:
+        """The pool that is meant; both empty means the default pool, PoolNotFound when there is none."""
+        if namespace or name:
+            return PoolName(namespace, name)
+        if self._default is None:
+            raise PoolNotFound("No default pool is set.", remedy="Name the pool, or set default_pool.")
+        return self._default
+
+    def find(self, name: PoolName) -> PoolManager:
+        """The pool's manager; PoolNotFound."""
+        table = self._fleet.tables.get(name)
+        if table is None:
+            raise PoolNotFound(f"There is no pool {name}.")
+        manager = self._managers.get(name)
+        if manager is None or manager.table is not table:
+            manager = self._managers[name] = PoolManager(self._fleet, table, self._observer, self._in_flight)
+        return manager

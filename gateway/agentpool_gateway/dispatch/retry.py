@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to do after a failed attempt: pure, one function.
+
+A request takes effect at most once without an Idempotency-Key: after `accepted` it may have taken effect,
+so only what is safe to repeat is repeated. Before it, a refusal or a broken connection changed nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from agentpool_core.errors import (
+    AgentPoolError,
+    DeadlineExceeded,
+    Draining,
+    InstanceCrashed,
+    InstanceRolledBack,
+    NoHost,
+    NotAllowed,
+    NotConfigured,
+    NotOwner,
+    OutcomeUnknown,
+    OwnershipLost,
+    PodTaken,
+    PoolExhausted,
+    Unavailable,
+)
+
+MAX_TRIES = 6
+"""Attempts of one request at hosts; waits for an owner to be known or to drain count by time instead."""
+MAX_HOPS = 2
+"""How often a NotOwner is followed to the owner it names."""
+MAX_EXHAUSTED = 2
+"""How many full hosts are asked: with a cap on the whole pool every host says the same. The same goes for
+hosts that do not take the tier that the store has for an instance."""
+UNKNOWN_OWNER_SECONDS = 2.0
+"""How long to wait for a report that tells where, or that, an owner is."""
+DRAINING_OWNER_SECONDS = 10.0
+"""How long to wait for a draining owner to let go of the instance."""
+
+_KEPT_NOTHING = (OwnershipLost, InstanceCrashed, InstanceRolledBack)
+
+
+class Owner(Enum):
+    """What is known of the owner that a NotOwner names."""
+
+    NOT_NAMED = auto()
+    LIVE = auto()
+    DRAINING = auto()
+    ENDED = auto()
+    """Proven dead: the next attempt carries the proof."""
+    UNKNOWN = auto()
+    """Not connected, or not in the membership, and not proven dead."""
+
+
+class Step(Enum):
+    """What comes next."""
+
+    ELSEWHERE = auto()
+    """Place again, not on this host."""
+    AGAIN = auto()
+    """Place again, anywhere."""
+    OWNER = auto()
+    """Go to the named owner."""
+    WAIT = auto()
+    """Wait a little, then place again."""
+    FAIL = auto()
+    """Give the error to the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How far a request got.
+
+    Attributes:
+        failure: the host's error; None when the connection broke.
+        accepted: whether the host had accepted the request.
+        repeatable: whether doing it twice is safe (Idempotency-Key, or an operation that converges).
+        tries: attempts made, this one included, those after a wait left out.
+        hops: redirections followed so far.
+        waited_seconds: time spent waiting so far.
+        seconds_left: until the request's deadline.
+        others: whether another host could take it.
+        owner: what is known of the named owner.
+        sticky: whether the host was tried because it holds the instance.
+        host_ended: whether the host is proven dead.
+    """
+
+    failure: AgentPoolError | None
+    accepted: bool = False
+    repeatable: bool = False
+    tries: int = 1
+    hops: int = 0
+    waited_seconds: float = 0.0
+    seconds_left: float = 60.0
+    others: bool = False
+    owner: Owner = Owner.NOT_NAMED
+    sticky: bool = False
+    host_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The decision; `error` is set for FAIL."""
+
+    step: Step
+    error: AgentPoolError | None = None
+
+
+def decide(attempt: Attempt) -> Next:
+    """The next step of a request after a failed attempt."""
+    if attempt.accepted:
+        return _after_accepted(attempt)
+    if attempt.seconds_left <= 0:
+        return Next(Step.FAIL, attempt.failure or DeadlineExceeded("No host took the request in time."))
+    failure = attempt.failure
+    if failure is None:
+        return _after_break(attempt)
+    if isinstance(failure, NotOwner):
+        return _after_not_owner(attempt, failure)
+    return _after_refusal(attempt, failure)
+
+
+def _after_accepted(attempt: Attempt) -> Next:
+    failure = attempt.failure
+    again = attempt.repeatable and attempt.tries < MAX_TRIES and attempt.seconds_left > 0
+    if failure is None:
+        return Next(Step.AGAIN) if again else Next(Step.FAIL, outcome_unknown())
+    if again and isinstance(failure, _KEPT_NOTHING):
+        # A request that crashes its worker is given one more chance, not six.
+        if not isinstance(failure, InstanceCrashed) or attempt.tries == 1:
+            return Next(Step.AGAIN)
+    return Next(Step.FAIL, failure)
+
+
+def _after_break(attempt: Attempt) -> Next:
+    if attempt.sticky and not attempt.host_ended:
+        # Elsewhere the answer would be NotOwner: it comes back, or its end gets proven.
+        if attempt.waited_seconds < UNKNOWN_OWNER_SECONDS:
+            return Next(Step.WAIT)
+    elif attempt.tries < MAX_TRIES:
+        return Next(Step.ELSEWHERE if attempt.others else Step.WAIT)
+    return Next(
+        Step.FAIL, Unavailable("The connection to the instance's host broke.", retry_after_seconds=1.0)
+    )
+
+
+def _after_not_owner(attempt: Attempt, failure: NotOwner) -> Next:
+    match attempt.owner:
+        case Owner.LIVE if attempt.hops < MAX_HOPS:
+            return Next(Step.OWNER)
+        case Owner.ENDED:
+            return Next(Step.AGAIN)
+        case Owner.DRAINING if attempt.waited_seconds < DRAINING_OWNER_SECONDS:
+            return Next(Step.WAIT)
+        case Owner.UNKNOWN if attempt.waited_seconds < UNKNOWN_OWNER_SECONDS:
+            return Next(Step.WAIT)
+    return Next(Step.FAIL, failure)
+
+
+def _after_refusal(attempt: Attempt, failure: AgentPoolError) -> Next:
+    step = Step.FAIL
+    if isinstance(failure, Draining | PodTaken | NotConfigured):
+        step = Step.ELSEWHERE if attempt.others else Step.WAIT
+    elif isinstance(failure, PoolExhausted | NoHost) and attempt.others and attempt.tries < MAX_EXHAUSTED:
+        step = Step.ELSEWHERE
+    elif isinstance(failure, OwnershipLost):
+        step = Step.AGAIN
+    elif isinstance(failure, NotAllowed):
+        # The host does not take the gateway's token: it restarted a moment ago, its watch is on its way.
+        step = Step.WAIT
+    spent = (
+        attempt.waited_seconds >= UNKNOWN_OWNER_SECONDS if step is Step.WAIT else attempt.tries >= MAX_TRIES
+    )
+    if step is Step.FAIL or spent:
+        return Next(Step.FAIL, _shown(failure))
+    return Next(step)
+
+
+def _shown(failure: AgentPoolError) -> AgentPoolError:
+    """The failure as the caller may see it: the gateway's own trouble with a host is not the caller's."""
+    if isinstance(failure, NotAllowed):
+        return Unavailable("The instance's host did not accept the gateway.", retry_after_seconds=1.0)
+    if isinstance(failure, PodTaken):
+        return PoolExhausted("Every waiting pod was taken by another instance.", retry_after_seconds=1.0)
+    return failure
+
+
+def outcome_unknown() -> OutcomeUnknown:
+    """The error of a request whose connection broke after it had been accepted."""
+    return OutcomeUnknown("The connection to the host broke after it had accepted the request.")
+
+
+def deadline_passed(accepted: bool) -> DeadlineExceeded:
+    """The error of a request whose deadline passed at the gateway, before the host said anything of it."""
+    if not accepted:
+        return DeadlineExceeded("The deadline passed before the request was accepted; it had no effect.")
+    return DeadlineExceeded(
+        "The deadline passed after the request had been accepted; it may or may not have taken effect.",
+        remedy=OutcomeUnknown.remedy,
+        details={"outcome": "unknown"},
+    )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pools and hosts there are, and which instance lives where."""

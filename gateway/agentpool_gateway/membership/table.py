@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routing table of one pool: which host holds which instance, and how the hosts are.
+
+Pure: what hosts report goes in, look-ups come out. Where two hosts report one instance, the highest epoch
+is the owner.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from agentpool_core.config import EffectivePool, Storage
+from agentpool_core.lifecycle import State, Tier
+from agentpool_core.names import Incarnation
+from agentpool_core.placement import Candidate, GenericQueue, Role, choose_shared
+from agentpool_gateway.membership.base import HostMember
+from agentpool_proto.v1.host_pb2 import HostCounters, HostStatus
+from agentpool_proto.v1.types_pb2 import Instance
+
+REMEMBERED_TIERS = 10_000
+"""Instances that nobody holds, of another tier than the pool's default: their tier says where they wake."""
+_TIERS = frozenset(Tier)
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """One host as its Watch stream tells."""
+
+    member: HostMember
+    incarnation: Incarnation | None = None
+    """None before its first snapshot."""
+    connected: bool = False
+    """Its Watch stream is open and the snapshot has come."""
+    tried: bool = False
+    """A watch of it succeeded or failed at least once."""
+    ended: bool = False
+    """Its incarnation is proven dead."""
+    quarantined_until: float = 0.0
+    """Not chosen before this time, seconds of the event loop's clock: a connection failed just now."""
+    status: HostStatus = field(default_factory=HostStatus)
+    instances: dict[str, Instance] = field(default_factory=dict)
+    busy: int = 0
+    candidate: Candidate | None = None
+
+    @property
+    def id(self) -> str:
+        """Its pod's UID."""
+        return self.member.pod_uid
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether it may get an instance that it does not hold."""
+        return self.connected and self.status.ready and not self.status.draining
+
+    @property
+    def role(self) -> Role:
+        """Shared or Generic; before it said so, Shared."""
+        return Role.GENERIC if self.status.role == Role.GENERIC else Role.SHARED
+
+
+class PoolTable:
+    """Hosts and instances of one pool.
+
+    Args:
+        config: the pool's effective configuration; replaced by `configure`.
+    """
+
+    def __init__(self, config: EffectivePool) -> None:
+        self.config = config
+        self.hosts: dict[str, Host] = {}
+        self.past = HostCounters()
+        """Totals of incarnations that are gone, so that the pool's totals never fall."""
+        self._owners: dict[str, Host] = {}
+        self._generic = GenericQueue()
+        self._tiers: OrderedDict[str, Tier] = OrderedDict()
+
+    # What is told.
+
+    def configure(self, config: EffectivePool) -> None:
+        """Take on a changed configuration."""
+        self.config = config
+
+    def add(self, member: HostMember) -> Host:
+        """A host joined; nothing is known of it yet."""
+        host = self.hosts[member.pod_uid] = Host(member)
+        return host
+
+    def remove(self, host: Host) -> None:
+        """A host left the membership."""
+        self._forget(host)
+        del self.hosts[host.id]
+        self._generic.withdraw(host.id)
+
+    def snapshot(self, host: Host, status: HostStatus, instances: Iterable[Instance]) -> None:
+        """Everything of a host, in place of what was known."""
+        incarnation = Incarnation.parse(status.incarnation)
+        if incarnation != host.incarnation:
+            self._forget(host)
+        for gone in host.instances.keys() - {one.id for one in instances}:
+            self._drop(host, gone)
+        host.incarnation = incarnation
+        host.connected, host.tried, host.ended, host.quarantined_until = True, True, False, 0.0
+        for one in instances:
+            self._put(host, one)
+        self._status(host, status)
+
+    def delta(
+        self, host: Host, status: HostStatus | None, changed: Iterable[Instance], gone: Iterable[str]
+    ) -> None:
+        """What changed at a host since its snapshot."""
+        for one in changed:
+            self._put(host, one)
+        for instance_id in gone:
+            self._drop(host, instance_id)
+        self._status(host, status or host.status)
+
+    def answered(self, host: Host, instance: Instance) -> None:
+        """What a host just answered of an instance, ahead of its next report."""
+        if instance.id not in host.instances and not host.connected:
+            return
+        shared = self.config.checkpoint.storage is not Storage.MEMORY
+        if instance.state == State.TERMINATED:
+            self._drop(host, instance.id)
+            self._tiers.pop(instance.id, None)
+        elif instance.state == State.PAUSED and shared:
+            self._drop(host, instance.id)
+        else:
+            self._put(host, instance)
+
+    def accepted(self, host: Host, instance: Instance) -> None:
+        """A host took a request of an instance; kept only where its reports do not say more."""
+        known = host.instances.get(instance.id)
+        if host.connected and (known is None or known.epoch < instance.epoch):
+            self._put(host, instance)
+
+    def disconnected(self, host: Host) -> None:
+        """The host's Watch stream broke. Its instances stay: it may be back in milliseconds."""
+        host.connected, host.tried = False, True
+        self._generic.withdraw(host.id)
+
+    def mark_ended(self, host: Host) -> None:
+        """The host's incarnation is dead; its routes stay, so that the proof goes with the next requests."""
+        host.ended = True
+        self._generic.withdraw(host.id)
+
+    def quarantine(self, host: Host, until: float) -> None:
+        """Choose others until then."""
+        host.quarantined_until = until
+
+    # What is asked.
+
+    def owner(self, instance_id: str) -> Host | None:
+        """The host that holds the instance, None when none is known to."""
+        return self._owners.get(instance_id)
+
+    def instance(self, instance_id: str) -> Instance | None:
+        """The instance as its holder reported it."""
+        host = self._owners.get(instance_id)
+        return host.instances[instance_id] if host else None
+
+    def instances(self) -> Iterator[Instance]:
+        """All instances that some host holds, each once."""
+        for instance_id, host in self._owners.items():
+            yield host.instances[instance_id]
+
+    def by_incarnation(self, incarnation: Incarnation) -> Host | None:
+        """The host that is this incarnation now."""
+        host = self.hosts.get(incarnation.pod_uid)
+        return host if host and host.incarnation == incarnation else None
+
+    def ready_hosts(self) -> list[Host]:
+        """Hosts that take new work, any tier."""
+        return [host for host in self.hosts.values() if host.takes_new]
+
+    def tier_of(self, instance_id: str, wanted: Tier | None) -> Tier:
+        """The tier by which to place an instance that nobody holds: its last, the wanted, the default."""
+        return self._tiers.get(instance_id) or wanted or self.config.default_tier
+
+    def place(self, instance_id: str, tier: Tier, now: float, avoid: Collection[str] = ()) -> Host | None:
+        """A host for an instance that nobody holds: for HOT and COLD a waiting generic one if there is
+        one, otherwise a shared one that takes the tier."""
+        if tier is not Tier.WARM:
+            taken = self._take_generic(tier, now, avoid)
+            if taken is not None:
+                return taken
+        candidates = (
+            host.candidate
+            for host in self.hosts.values()
+            if host.candidate is not None and host.takes_new and host.quarantined_until <= now
+        )
+        chosen = choose_shared(instance_id, tier, candidates, avoid)
+        return self.hosts[chosen] if chosen is not None else None
+
+    def give_back(self, host: Host) -> None:
+        """A generic host that `place` gave has not taken the instance."""
+        self._offer(host)
+
+    # How it is done.
+
+    def _take_generic(self, tier: Tier, now: float, avoid: Collection[str]) -> Host | None:
+        passed: list[Host] = []
+        found: Host | None = None
+        while found is None and (taken := self._generic.take(avoid)) is not None:
+            host = self.hosts[taken]
+            fits = host.candidate is not None and tier in host.candidate.tiers
+            if fits and host.quarantined_until <= now:
+                found = host
+            else:
+                passed.append(host)
+        for host in passed:
+            self._generic.offer(host.id)
+        return found
+
+    def _offer(self, host: Host) -> None:
+        # A request may give back a host that left the membership meanwhile.
+        if self.hosts.get(host.id) is not host:
+            return
+        if host.role is Role.GENERIC and host.takes_new and not host.status.resident and not host.ended:
+            self._generic.offer(host.id)
+        else:
+            self._generic.withdraw(host.id)
+
+    def _status(self, host: Host, status: HostStatus) -> None:
+        changed = status is not host.status
+        host.status = status
+        host.candidate = Candidate(
+            id=host.id,
+            role=host.role,
+            tiers=frozenset(Tier(one) for one in status.tiers if one in _TIERS),
+            capacity=status.capacity,
+            busy=host.busy,
+        )
+        # A change of instances alone must not offer a host that a request took a moment ago.
+        if changed:
+            self._offer(host)
+
+    def _put(self, host: Host, instance: Instance) -> None:
+        before = host.instances.get(instance.id)
+        host.busy += (instance.state == "BUSY") - (before is not None and before.state == "BUSY")
+        host.instances[instance.id] = instance
+        owner = self._owners.get(instance.id)
+        if owner is None or owner is host or instance.epoch >= owner.instances[instance.id].epoch:
+            self._owners[instance.id] = host
+        self._tiers.pop(instance.id, None)
+
+    def _drop(self, host: Host, instance_id: str) -> None:
+        instance = host.instances.pop(instance_id, None)
+        if instance is None:
+            return
+        host.busy -= instance.state == "BUSY"
+        if self._owners.get(instance_id) is not host:
+            return
+        del self._owners[instance_id]
+        others = [one for one in self.hosts.values() if instance_id in one.instances]
+        if others:
+            self._owners[instance_id] = max(others, key=lambda one: one.instances[instance_id].epoch)
+        elif instance.tier in _TIERS and instance.tier != self.config.default_tier:
+            self._tiers[instance_id] = Tier(instance.tier)
+            if len(self._tiers) > REMEMBERED_TIERS:
+                self._tiers.popitem(last=False)
+
+    def _forget(self, host: Host) -> None:
+        for instance_id in list(host.instances):
+            self._drop(host, instance_id)
+        add_counters(self.past, host.status.counters)
+        host.status = HostStatus()
+        host.candidate = None
+
+
+def add_counters(total: HostCounters, more: HostCounters) -> None:
+    """Add each total of `more` to `total`."""
+    for descriptor, value in more.ListFields():
+        setattr(total, descriptor.name, getattr(total, descriptor.name) + value)

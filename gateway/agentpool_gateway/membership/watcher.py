@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One long-lived channel and Watch stream per host, feeding the routing tables."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+import grpc.aio
+import structlog
+
+from agentpool_core.config import Storage
+from agentpool_core.names import Incarnation
+from agentpool_gateway.membership.base import HostMember, Membership, PoolName
+from agentpool_gateway.membership.table import Host, PoolTable
+from agentpool_proto.v1 import host_pb2, host_pb2_grpc
+from agentpool_rpc.channels import open_channel
+from agentpool_rpc.tokens import TokenSigner, Verb
+
+log = structlog.get_logger(__name__)
+
+BACKOFF_FIRST_SECONDS = 0.005
+BACKOFF_LAST_SECONDS = 1.0
+SNAPSHOT_SECONDS = 10.0
+"""A host that accepts a watch answers with its snapshot at once; later means that it hangs."""
+_WATCH = frozenset({Verb.WATCH})
+CALLS = frozenset({Verb.INVOKE, Verb.ACTIVATE, Verb.PAUSE, Verb.RESUME, Verb.TERMINATE, Verb.GET})
+"""Verbs in the token of every call: one token per host serves all, so it is signed twice a minute."""
+
+
+class BrokenWatch(Exception):
+    """The host's stream does not follow the protocol."""
+
+
+class HostLink:
+    """The gateway's connection to one host.
+
+    Args:
+        table: where the host's reports go.
+        host: the host's entry in it.
+        changed: called after each report and break.
+    """
+
+    def __init__(
+        self,
+        table: PoolTable,
+        host: Host,
+        membership: Membership,
+        signer: TokenSigner,
+        changed: Callable[[], None],
+        random: Random,
+    ) -> None:
+        self.table = table
+        self.host = host
+        self._membership = membership
+        self._signer = signer
+        self._changed = changed
+        self._random = random
+        self.channel = open_channel(host.member.address)
+        self.stub = host_pb2_grpc.AgentHostStub(self.channel)
+
+    def authorization(self, ended: tuple[Incarnation, ...] = ()) -> str:
+        """The call token for the host's present incarnation."""
+        return self._signer.authorization(str(self.host.incarnation), CALLS, ended)
+
+    async def run(self) -> None:
+        """Watch the host until cancelled."""
+        delay = BACKOFF_FIRST_SECONDS
+        try:
+            while True:
+                try:
+                    await self._watch()
+                except grpc.aio.AioRpcError as exc:
+                    reason = exc.code().name
+                except (BrokenWatch, TimeoutError, ValueError) as exc:
+                    reason = str(exc) or type(exc).__name__
+                else:
+                    reason = "ended by the host"
+                if self.host.connected:
+                    delay = BACKOFF_FIRST_SECONDS
+                    log.warning("watch_broken", pod=self.host.member.pod, reason=reason)
+                self.table.disconnected(self.host)
+                await self._look_for_end()
+                self._changed()
+                await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
+                delay = min(delay * 2, BACKOFF_LAST_SECONDS)
+        finally:
+            await self.channel.close(None)
+
+    async def _look_for_end(self) -> None:
+        incarnation = self.host.incarnation
+        if incarnation and not self.host.ended and await self._membership.ended(incarnation):
+            self.table.mark_ended(self.host)
+
+    async def _watch(self) -> None:
+        token = self._signer.authorization(self.host.member.pod_uid, _WATCH)
+        call = self.stub.Watch(host_pb2.WatchRequest(), metadata=(("authorization", token),))
+        try:
+            async with asyncio.timeout(SNAPSHOT_SECONDS):
+                event = await call.read()
+            expected = 1
+            while isinstance(event, host_pb2.WatchEvent):
+                self._apply(event, expected)
+                expected += 1
+                # Endless by design: keepalive ends the call when the host is silent for 15 s.
+                event = await call.read()
+        finally:
+            call.cancel()
+
+    def _apply(self, event: host_pb2.WatchEvent, expected: int) -> None:
+        kind = event.WhichOneof("event")
+        if event.sequence != expected or (expected == 1) != (kind == "snapshot"):
+            raise BrokenWatch(f"event {event.sequence} ({kind}) where {expected} was due")
+        if kind == "snapshot":
+            status = event.snapshot.host
+            incarnation = Incarnation.parse(status.incarnation)
+            if incarnation.pod_uid != self.host.member.pod_uid:
+                raise BrokenWatch(f"the host is of pod {incarnation.pod_uid}")
+            self._membership.announced(incarnation)
+            self.table.snapshot(self.host, status, event.snapshot.instances)
+            log.info("host_watched", pod=self.host.member.pod, incarnation=str(incarnation))
+        else:
+            delta = event.delta
+            self.table.delta(
+                self.host, delta.host if delta.HasField("host") else None, delta.changed, delta.gone
+            )
+        self._changed()
+
+
+class Fleet:
+    """All pools with their tables, and all hosts with their links, as the membership wants them."""
+
+    def __init__(self, membership: Membership, signer: TokenSigner, random: Random) -> None:
+        self._membership = membership
+        self._signer = signer
+        self._random = random
+        self._changed = asyncio.Event()
+        self._was_ready = False
+        self.tables: dict[PoolName, PoolTable] = {}
+        self.links: dict[str, HostLink] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def membership(self) -> Membership:
+        """Where pools and hosts come from."""
+        return self._membership
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be placed rightly: the membership is read, and of pools whose state lives in
+        their hosts' memory every host that is up has told what it holds. Once true it stays so."""
+        if not self._was_ready:
+            self._was_ready = self._membership.ready and all(
+                host.tried
+                for table in self.tables.values()
+                if table.config.checkpoint.storage is Storage.MEMORY
+                for host in table.hosts.values()
+            )
+        return self._was_ready
+
+    async def changed(self, timeout_seconds: float) -> None:
+        """Wait for the next report of any host, at most that long."""
+        event = self._changed
+        try:
+            async with asyncio.timeout(max(timeout_seconds, 0)):
+                await event.wait()
+        except TimeoutError:
+            return
+
+    async def run(self) -> None:
+        """Hold the links until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._membership.subscribe(lambda: self._follow(tasks))
+            self._follow(tasks)
+            await self._membership.run()
+
+    def _notify(self) -> None:
+        # Waiters hold the old event; a new one serves those that come later.
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        pools = self._membership.pools
+        wanted = {host.pod_uid: host for pool in pools.values() for host in pool.hosts}
+        for uid in [uid for uid, link in self.links.items() if wanted.get(uid) != link.host.member]:
+            self._tasks.pop(uid).cancel()
+            link = self.links.pop(uid)
+            link.table.remove(link.host)
+        for name in self.tables.keys() - pools.keys():
+            del self.tables[name]
+        for name, pool in pools.items():
+            if name in self.tables:
+                self.tables[name].configure(pool.config)
+            else:
+                self.tables[name] = PoolTable(pool.config)
+        for uid in wanted.keys() - self.links.keys():
+            self._open(wanted[uid], tasks)
+        self._notify()
+
+    def _open(self, member: HostMember, tasks: asyncio.TaskGroup) -> None:
+        table = self.tables[member.pool]
+        host = table.add(member)
+        link = HostLink(table, host, self._membership, self._signer, self._notify, self._random)
+        self.links[member.pod_uid] = link
+        self._tasks[member.pod_uid] = tasks.create_task(link.run(), name=f"watch {member.pod}")

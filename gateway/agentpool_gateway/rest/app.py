@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ASGI application of the REST interface."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from agentpool_core.errors import AgentPoolError, PermissionDenied
+from agentpool_gateway.rest import page
+from agentpool_gateway.rest.events import SlowReader
+from agentpool_gateway.rest.exchange import JSON, ClientGone, Exchange
+from agentpool_gateway.rest.handlers import UNAVAILABLE, Handlers
+from agentpool_gateway.rest.openapi import document
+from agentpool_gateway.rest.operations import DEFAULT_POOL, NAMED_POOL, OPERATIONS
+from agentpool_gateway.rest.problems import MethodNotAllowed, PathNotFound
+from agentpool_gateway.settings import is_loopback
+
+log = structlog.get_logger(__name__)
+
+_TEXT = b"text/plain; charset=utf-8"
+_HTML = b"text/html; charset=utf-8"
+Endpoint = Callable[[Exchange], Awaitable[None]]
+
+
+class RestApp:
+    """Routes requests to handlers and turns what they raise into problem JSON.
+
+    Args:
+        ready: whether the gateway takes requests now.
+        local_pages_only: refuse requests that web pages of other origins make a browser send; without
+            authentication nothing else would keep them from the agents of whoever visits such a page.
+    """
+
+    def __init__(self, handlers: Handlers, ready: Callable[[], bool], local_pages_only: bool) -> None:
+        self._ready = ready
+        self._local_pages_only = local_pages_only
+        api = document()
+        self._openapi = msgspec.json.encode(api)
+        self._page = page.render(api)
+        routes = [
+            _route(prefix + one.path, one.method, partial(one.handler, handlers))
+            for prefix in (DEFAULT_POOL, NAMED_POOL)
+            for one in OPERATIONS
+        ]
+        routes += [
+            _route("/health", "GET", handlers.gateway_health),
+            _route("/healthz", "GET", self._live),
+            _route("/readyz", "GET", self._readiness),
+            _route("/metrics", "GET", handlers.gateway_metrics),
+            _route("/openapi.json", "GET", self._document),
+            _route("/docs", "GET", self._docs),
+        ]
+        self._routes = routes
+
+    @property
+    def routes(self) -> list[Route]:
+        """Every route there is."""
+        return self._routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        try:
+            if self._local_pages_only and not is_local(exchange.header(b"origin")):
+                raise PermissionDenied(
+                    "The request comes from a web page of another origin.",
+                    remedy="Use auth.mode jwt where browsers call the gateway.",
+                )
+            endpoint = self._find(scope)
+            await endpoint(exchange)
+        except ClientGone:
+            return
+        except SlowReader:
+            log.info("slow_reader_dropped", request_id=exchange.request_id)
+        except AgentPoolError as exc:
+            await self._fail(exchange, exc)
+        except Exception:
+            log.exception("request_failed", request_id=exchange.request_id)
+            await self._fail(exchange, AgentPoolError("The gateway failed on this request."))
+
+    def _find(self, scope: Scope) -> Endpoint:
+        methods: set[str] = set()
+        for route in self._routes:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                scope["path_params"] = child["path_params"]
+                endpoint: Endpoint = route.endpoint
+                return endpoint
+            if match is Match.PARTIAL:
+                methods |= route.methods or set()
+        if methods:
+            allow = ", ".join(sorted(methods))
+            raise MethodNotAllowed(f"The path takes {allow}.", details={"allow": allow})
+        raise PathNotFound("There is no such path.")
+
+    async def _fail(self, exchange: Exchange, error: AgentPoolError) -> None:
+        if not exchange.started:
+            await exchange.problem(error)
+
+    async def _live(self, exchange: Exchange) -> None:
+        await exchange.reply_bytes(b"ok\n", _TEXT)
+
+    async def _readiness(self, exchange: Exchange) -> None:
+        ready = self._ready()
+        await exchange.reply_bytes(
+            b"ready\n" if ready else b"not ready\n", _TEXT, 200 if ready else UNAVAILABLE
+        )
+
+    async def _document(self, exchange: Exchange) -> None:
+        await exchange.reply_bytes(self._openapi, JSON)
+
+    async def _docs(self, exchange: Exchange) -> None:
+        await exchange.reply_bytes(self._page, _HTML)
+
+
+def is_local(origin: str | None) -> bool:
+    """Whether an Origin header is absent or names a page of this machine."""
+    try:
+        return origin is None or is_loopback(urlsplit(origin).hostname or "")
+    except ValueError:
+        return False
+
+
+def _route(path: str, method: str, endpoint: Endpoint) -> Route:
+    return Route(path, endpoint, methods=[method])

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gRPC server: service, standard health and reflection."""
+
+from __future__ import annotations
+
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from agentpool_gateway.admission.gate import Gate
+from agentpool_gateway.rpc.service import GatewayService
+from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc
+from agentpool_rpc.channels import make_server
+from agentpool_rpc.status import ErrorInterceptor
+
+SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["AgentPoolGateway"].full_name
+_STATUS = {
+    True: health_pb2.HealthCheckResponse.SERVING,
+    False: health_pb2.HealthCheckResponse.NOT_SERVING,
+}
+
+
+class RpcServer:
+    """Serves gRPC on one address."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.server = make_server([ErrorInterceptor()])
+        self._health = HealthServicer()
+        gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(GatewayService(gate), self.server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self.server)
+
+    def bind(self, address: str) -> int:
+        """Bind the address and give the port; OSError when it is taken."""
+        try:
+            return self.server.add_insecure_port(address)
+        except RuntimeError as exc:
+            raise OSError(f"cannot listen on {address}") from exc
+
+    async def show_health(self, serving: bool) -> None:
+        """What the standard health service answers."""
+        for name in ("", SERVICE):
+            await self._health.set(name, _STATUS[serving])
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        await self.server.start()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no new calls, let those in flight end, cancel the rest after the grace time."""
+        await self.server.stop(grace_seconds)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway's settings: a YAML file, overruled by the environment, overruled by arguments.
+
+An environment variable is the setting's name in capitals after `AGENTPOOL_GATEWAY_`, an argument the name
+with dashes; `auth` is set in the file only, apart from its mode (`auth_mode`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+ENVIRONMENT_PREFIX = "AGENTPOOL_GATEWAY_"
+
+
+class SettingsError(ValueError):
+    """The settings are wrong; the text names each field and says why."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolVerb(StrEnum):
+    """What an application may do with a pool."""
+
+    INVOKE = "invoke"
+    """Send requests."""
+    GET = "get"
+    """Read stats, health, metrics and instances."""
+    PAUSE = "pause"
+    """Pause and resume instances."""
+    TERMINATE = "terminate"
+    """End instances and erase their state."""
+    PLACE = "place"
+    """Choose the tier of a new instance."""
+
+
+class Issuer(_Strict):
+    """Whose tokens are accepted. Exactly one of `jwks_url` and `jwks_file` is given."""
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(default="agentpool", min_length=1)
+    jwks_url: str | None = None
+    jwks_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.jwks_url is None) == (self.jwks_file is None):
+            raise ValueError("give exactly one of jwks_url and jwks_file")
+        if self.jwks_url is not None and not self.jwks_url.startswith(("https://", "http://")):
+            raise ValueError("jwks_url must start with https:// or http://")
+        return self
+
+
+class Grant(_Strict):
+    """A right: who (`subject`), where (`namespace`, `pool`), what (`verbs`), for whom (`tenants`).
+
+    All names but verbs are shell patterns (`*`, `?`). Without `tenants` the subject acts for every tenant.
+    """
+
+    subject: str = Field(min_length=1)
+    namespace: str = "*"
+    pool: str = "*"
+    verbs: tuple[PoolVerb, ...] = Field(min_length=1)
+    tenants: tuple[str, ...] | None = None
+
+
+class AuthMode(StrEnum):
+    """How callers are known."""
+
+    JWT = "jwt"
+    INSECURE = "insecure"
+    """Everybody may do everything: for trials on one machine."""
+
+
+class AuthSettings(_Strict):
+    """Identity and rights of callers."""
+
+    mode: AuthMode = AuthMode.JWT
+    issuers: tuple[Issuer, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    allow_insecure_remote: bool = False
+    """Let mode insecure listen on addresses that other machines reach."""
+
+
+class Settings(_Strict):
+    """Everything the gateway is told at its start."""
+
+    http_listen: str = "127.0.0.1:8000"
+    grpc_listen: str = "127.0.0.1:9000"
+    call_token_key_file: Path
+    """Ed25519 private key, PEM: what proves the gateway to hosts."""
+    membership_file: Path
+    """Pools and hosts, YAML or JSON; read again when it changes."""
+    default_pool: str | None = None
+    """`namespace/name` of the pool behind /api/v1/pool."""
+    auth: AuthSettings = AuthSettings()
+    instance_series: bool = False
+    """Export memory and CPU per instance: one series each."""
+    max_in_flight: int = Field(default=2000, ge=1)
+    """Requests worked on at one time; further ones get 503 at once."""
+    shutdown_grace_seconds: float = Field(default=20.0, ge=0, le=3600)
+    """How long requests in flight may take to end after SIGTERM."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_pretty: bool = False
+
+    @field_validator("http_listen", "grpc_listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @field_validator("default_pool")
+    @classmethod
+    def _pool(cls, value: str | None) -> str | None:
+        if value is not None and (value.count("/") != 1 or not all(value.split("/"))):
+            raise ValueError("must be namespace/name")
+        return value
+
+    @model_validator(mode="after")
+    def _insecure_stays_here(self) -> Self:
+        if self.auth.mode is AuthMode.INSECURE and not self.auth.allow_insecure_remote:
+            for name in ("http_listen", "grpc_listen"):
+                if not is_loopback(split_address(getattr(self, name))[0]):
+                    raise ValueError(
+                        f"auth.mode insecure with {name} {getattr(self, name)} would let every machine in; "
+                        "listen on 127.0.0.1, use auth.mode jwt, or set auth.allow_insecure_remote"
+                    )
+        if self.auth.mode is AuthMode.JWT and not self.auth.issuers:
+            raise ValueError("auth.mode jwt needs auth.issuers: nobody could call otherwise")
+        return self
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` or `[ipv6]:port` in two; ValueError when it is neither."""
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"must be host:port, not {address!r}")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_FLAT = tuple(name for name in Settings.model_fields if name != "auth")
+
+
+def load_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings of this process; SettingsError names what is wrong and where."""
+    arguments = vars(_parser().parse_args(argv))
+    path = arguments.pop("settings") or environ.get(ENVIRONMENT_PREFIX + "SETTINGS")
+    values = _read(Path(path)) if path else {}
+    for name in (*_FLAT, "auth_mode"):
+        given = arguments[name]
+        if given is None:
+            given = environ.get(ENVIRONMENT_PREFIX + name.upper())
+        if given is None:
+            continue
+        if name == "auth_mode":
+            values["auth"] = {**(values.get("auth") or {}), "mode": given}
+        else:
+            values[name] = given
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as exc:
+        raise SettingsError(_explain(exc)) from exc
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agentpool-gateway", description=__doc__)
+    parser.add_argument("--settings", help="YAML file with the settings")
+    for name in (*_FLAT, "auth_mode"):
+        parser.add_argument("--" + name.replace("_", "-"), dest=name)
+    return parser
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as exc:
+        raise SettingsError(f"settings file {path}: {exc}") from exc
+    if not isinstance(values, dict):
+        raise SettingsError(f"settings file {path}: must be a mapping")
+    return values
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for one in error.errors(include_input=False, include_url=False):
+        where = ".".join(str(part) for part in one["loc"]) or "settings"
+        lines.append(f"{where}: {one['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)

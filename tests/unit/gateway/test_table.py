@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routing table against what hosts report."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from agentpool_core.lifecycle import Tier
+from agentpool_gateway.dispatch.stats import pool_health, pool_stats
+from agentpool_gateway.membership.base import HostMember, PoolName
+from agentpool_gateway.membership.table import Host, PoolTable
+from agentpool_proto.v1.host_pb2 import HostCounters, HostStatus
+from agentpool_proto.v1.types_pb2 import Instance
+from support.builders import effective_pool
+
+POOL = PoolName("default", "support")
+
+
+def table(*pods: str) -> tuple[PoolTable, list[Host]]:
+    found = PoolTable(effective_pool())
+    return found, [found.add(HostMember(POOL, pod, f"uid-{pod}", "127.0.0.1:1")) for pod in pods]
+
+
+def status(
+    host: Host, life: int = 1, role: str = "Shared", tiers: tuple[str, ...] = ("WARM",), **more: int
+) -> HostStatus:
+    counters = HostCounters(operations=more.pop("operations", 0))
+    return HostStatus(
+        incarnation=f"{host.id}/{life:04}",
+        role=role,
+        tiers=tiers,
+        ready=bool(more.pop("ready", True)),
+        draining=bool(more.pop("draining", False)),
+        capacity=2,
+        counters=counters,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def instance(name: str, epoch: int = 1, state: str = "READY", tier: str = "WARM") -> Instance:
+    return Instance(id=name, epoch=epoch, state=state, tier=tier)
+
+
+def test_the_highest_epoch_owns_and_the_next_one_after_it_is_gone() -> None:
+    routes, (a, b) = table("a", "b")
+    routes.snapshot(a, status(a), [instance("i", epoch=1)])
+    routes.snapshot(b, status(b), [instance("i", epoch=2)])
+    routes.delta(a, None, [instance("i", epoch=1, state="BUSY")], [])
+    assert routes.owner("i") is b
+    routes.delta(b, None, [], ["i"])
+    assert routes.owner("i") is a
+    routes.delta(a, None, [], ["i"])
+    assert routes.owner("i") is None
+
+
+def test_a_new_life_of_a_host_forgets_the_instances_of_the_old_one() -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a, operations=5), [instance("old")])
+    routes.snapshot(a, status(a, life=2, operations=1), [instance("new")])
+    assert routes.owner("old") is None
+    assert routes.owner("new") is a
+    assert pool_stats(routes, 0).total_operations_processed == 6
+
+
+def test_the_same_life_reconnecting_counts_its_totals_once() -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a, operations=5), [])
+    routes.disconnected(a)
+    routes.snapshot(a, status(a, operations=6), [])
+    assert pool_stats(routes, 0).total_operations_processed == 6
+
+
+def test_a_host_that_leaves_takes_its_routes_along() -> None:
+    routes, (a, b) = table("a", "b")
+    routes.snapshot(a, status(a), [instance("i")])
+    routes.remove(a)
+    assert routes.owner("i") is None
+    assert list(routes.hosts.values()) == [b]
+
+
+def test_only_ready_connected_hosts_that_are_not_in_quarantine_get_new_instances() -> None:
+    routes, hosts = table("draining", "unready", "gone", "shy", "good")
+    draining, unready, gone, shy, good = hosts
+    routes.snapshot(draining, status(draining, draining=True), [])
+    routes.snapshot(unready, status(unready, ready=False), [])
+    routes.snapshot(gone, status(gone), [])
+    routes.disconnected(gone)
+    routes.snapshot(shy, status(shy), [])
+    routes.quarantine(shy, until=10.0)
+    routes.snapshot(good, status(good), [])
+    assert {routes.place(f"i-{n}", Tier.WARM, now=5.0) for n in range(50)} == {good}
+    assert {routes.place(f"i-{n}", Tier.WARM, now=11.0) for n in range(50)} == {good, shy}
+
+
+def test_a_host_full_of_busy_instances_is_not_chosen_while_another_has_room() -> None:
+    routes, (a, b) = table("a", "b")
+    routes.snapshot(a, status(a), [instance("1", state="BUSY"), instance("2", state="BUSY")])
+    routes.snapshot(b, status(b), [])
+    assert {routes.place(f"i-{n}", Tier.WARM, 0.0) for n in range(50)} == {b}
+    routes.delta(a, None, [instance("1", state="READY")], [])
+    assert a in {routes.place(f"i-{n}", Tier.WARM, 0.0) for n in range(50)}
+
+
+def test_a_generic_host_is_given_once_until_given_back_or_reported_free() -> None:
+    routes, (a,) = table("a")
+    free = status(a, role="Generic", tiers=("COLD",))
+    routes.snapshot(a, free, [])
+    assert routes.place("i", Tier.COLD, 0.0) is a
+    assert routes.place("j", Tier.COLD, 0.0) is None
+    routes.give_back(a)
+    assert routes.place("j", Tier.COLD, 0.0) is a
+    routes.delta(a, status(a, role="Generic", tiers=("COLD",), resident=1), [instance("j", tier="COLD")], [])
+    assert routes.place("k", Tier.COLD, 0.0) is None
+
+
+def test_a_generic_host_of_another_tier_is_left_waiting() -> None:
+    routes, (a, b) = table("a", "b")
+    routes.snapshot(a, status(a, role="Generic", tiers=("HOT",)), [])
+    routes.snapshot(b, status(b, role="Generic", tiers=("COLD",)), [])
+    assert routes.place("i", Tier.COLD, 0.0) is b
+    assert routes.place("j", Tier.HOT, 0.0) is a
+
+
+def test_a_shared_host_that_takes_every_tier_serves_where_no_generic_one_waits() -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a, tiers=("HOT", "WARM", "COLD")), [])
+    assert routes.place("i", Tier.COLD, 0.0) is a
+
+
+def test_the_tier_of_an_evicted_instance_is_remembered() -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a), [instance("i", tier="COLD")])
+    routes.delta(a, None, [], ["i"])
+    assert routes.tier_of("i", None) is Tier.COLD
+    assert routes.tier_of("other", None) is Tier.WARM
+    assert routes.tier_of("other", Tier.HOT) is Tier.HOT
+
+
+def test_health_names_what_is_wrong() -> None:
+    routes, (a, b) = table("a", "b")
+    assert pool_health(routes).status == "Unavailable"
+    routes.snapshot(a, status(a), [])
+    found = pool_health(routes)
+    assert (found.status, found.ready_hosts, found.problems) == ("Degraded", 1, ["b: not connected"])
+    routes.snapshot(b, status(b), [])
+    assert pool_health(routes).status == "Healthy"
+    routes.configure(routes.config.model_copy(update={"enabled": False}))
+    assert pool_health(routes).status == "Disabled"
+
+
+class Reports(RuleBasedStateMachine):
+    """Whatever hosts report in whatever order, the table agrees with a plain scan of the reports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.routes, self.hosts = table("a", "b", "c")
+        self.known: dict[str, dict[str, tuple[int, str]]] = {host.id: {} for host in self.hosts}
+        self.epoch = 0
+        for host in self.hosts:
+            self.routes.snapshot(host, status(host), [])
+
+    @rule(at=st.integers(0, 2), name=st.sampled_from("xyz"), state=st.sampled_from(["READY", "BUSY"]))
+    def change(self, at: int, name: str, state: str) -> None:
+        self.epoch += 1
+        self.known[self.hosts[at].id][name] = (self.epoch, state)
+        self.routes.delta(self.hosts[at], None, [instance(name, self.epoch, state)], [])
+
+    @rule(at=st.integers(0, 2), name=st.sampled_from("xyz"))
+    def drop(self, at: int, name: str) -> None:
+        self.known[self.hosts[at].id].pop(name, None)
+        self.routes.delta(self.hosts[at], None, [], [name])
+
+    @rule(at=st.integers(0, 2), life=st.integers(1, 3))
+    def restart(self, at: int, life: int) -> None:
+        host = self.hosts[at]
+        self.known[host.id] = {}
+        self.routes.snapshot(host, status(host, life=life), [])
+
+    @invariant()
+    def owner_is_the_highest_epoch(self) -> None:
+        for name in "xyz":
+            claims = [(found[name][0], uid) for uid, found in self.known.items() if name in found]
+            owner = self.routes.owner(name)
+            assert (owner.id if owner else None) == (max(claims)[1] if claims else None)
+
+    @invariant()
+    def busy_is_counted(self) -> None:
+        for host in self.hosts:
+            assert host.busy == sum(state == "BUSY" for _, state in self.known[host.id].values())
+
+
+TestReports = Reports.TestCase
+
+
+def test_an_answer_counts_before_the_report_that_follows_it() -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a), [instance("i", tier="COLD"), instance("j")])
+    routes.answered(a, instance("i", state="TERMINATED", tier="COLD"))
+    routes.answered(a, instance("j", state="PAUSED"))
+    routes.accepted(a, instance("k", epoch=3))
+    routes.accepted(a, instance("k", epoch=2, state="BUSY"))
+    assert (routes.owner("i"), routes.owner("j"), routes.owner("k")) == (None, None, a)
+    assert routes.tier_of("i", None) is Tier.WARM
+    assert a.instances["k"].epoch == 3
+
+
+def test_an_answer_of_a_host_that_is_not_watched_makes_no_route() -> None:
+    routes, (a,) = table("a")
+    routes.accepted(a, instance("i"))
+    routes.answered(a, instance("i"))
+    assert routes.owner("i") is None
