@@ -248,8 +248,8 @@ class Resident:
         elif keyed:
             self._around.spawn(self._save(commit, keyed), "save-key")
         else:
+            # Not the end of a snapshot: an answer that crossed it; Clean follows when nothing changed.
             self._settle(commit.finished)
-            self._snapshot_done(None)
 
     def _finals(self, commit: frames.Commit) -> dict[str, bytes]:
         finals: dict[str, bytes] = {}
@@ -276,7 +276,8 @@ class Resident:
             self._settle(commit.finished)
         else:
             self._unsettle(commit.finished, error)
-        self._snapshot_done(error if changed else None)
+        if changed:
+            self._snapshot_done(error)
         if isinstance(error, StoreDataLost):
             self._around.data_lost()
 

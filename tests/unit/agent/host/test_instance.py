@@ -223,3 +223,17 @@ async def test_registering_writes_the_whole_state_under_a_fresh_epoch(rig: Rig) 
     assert rig.resident.ownership.epoch == rig.resident.entry.epoch > before
     assert (await rig.store.load(rig.resident.ownership)).parts == {"all": b"1"}
     assert rig.verdicts == [True]
+
+
+@pytest.mark.parametrize(
+    "key", [pytest.param("", id="a plain answer"), pytest.param("k", id="a keyed answer")]
+)
+async def test_an_answer_that_crosses_a_snapshot_is_not_taken_for_its_end(rig: Rig, key: str) -> None:
+    exchange = rig.request(key)
+    checkpoint = asyncio.create_task(rig.resident.checkpoint())
+    await asyncio.sleep(0)
+    rig.commit(exchange, changed=False)
+    await rig.settle()
+    assert exchange.output == b"out" and not checkpoint.done()
+    rig.resident.frame_received(frames.Clean())
+    await checkpoint
