@@ -8,7 +8,7 @@ import asyncio
 import shlex
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from benchmarks.report import bars, table, write
@@ -35,10 +35,11 @@ QUICK = Scale(requests=500, firsts=50, residents=100, idle_seconds=10.0, open_se
 RESULTS = Path(__file__).parent / "results"
 
 
-async def measure(scale: Scale) -> list[Row]:
-    """Every row of every group."""
+async def measure(scale: Scale, groups: Sequence[str]) -> list[Row]:
+    """Every row of the groups."""
     rows: list[Row] = []
-    for pool, scenarios in GROUPS.items():
+    for pool in groups:
+        scenarios = GROUPS[pool]
         async with running(pool) as stack:
             for scenario in scenarios:
                 start = time.monotonic()
@@ -56,6 +57,7 @@ def main() -> int:
     """Parse the options, measure, report. Exit code 1 when a figure is below its floor."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the requests, for a first look")
+    parser.add_argument("--only", choices=GROUPS, action="append", help="one group; rows only, no verdicts")
     parser.add_argument("--name", default="latest", help="name of the files in benchmarks/results/")
     options = parser.parse_args()
     facts = machine() | {
@@ -63,9 +65,10 @@ def main() -> int:
         "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "shared": "driver, gateway, host, workers and redis-server share these cores",
     }
-    rows = asyncio.run(measure(QUICK if options.quick else Scale()))
-    compared = bars(rows)
-    write(RESULTS / options.name, rows, compared, facts)
+    rows = asyncio.run(measure(QUICK if options.quick else Scale(), options.only or tuple(GROUPS)))
+    compared = [] if options.only else bars(rows)
+    if not options.only:
+        write(RESULTS / options.name, rows, compared, facts)
     sys.stdout.write(table(rows, compared, facts))
     return 1 if any(bar.verdict == "below" for bar in compared) else 0
 

@@ -7,8 +7,8 @@ import json
 import time
 from typing import Any, Protocol, Self
 
+import aiohttp
 import grpc.aio
-import httpx
 
 from agentpool_proto.v1.gateway_pb2 import InvokeRequest
 from agentpool_proto.v1.gateway_pb2_grpc import AgentPoolGatewayStub
@@ -89,8 +89,13 @@ class GatewayRest:
     """The gateway's REST, over kept connections."""
 
     def __init__(self, stack: Stack) -> None:
-        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-        self._client = httpx.AsyncClient(base_url=stack.rest, limits=limits, timeout=TIMEOUT_SECONDS)
+        self._url = f"{stack.rest}/api/v1/pool/invoke"
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=64),
+            timeout=timeout,
+            headers={"content-type": "application/json"},
+        )
 
     async def invoke(self, project: str, body: bytes) -> None:
         """See Client."""
@@ -99,11 +104,11 @@ class GatewayRest:
             json.dumps(project).encode(),
             body,
         )
-        answer = await self._client.post(
-            "/api/v1/pool/invoke", content=envelope, headers={"content-type": "application/json"}
-        )
-        answer.raise_for_status()
+        async with self._session.post(self._url, data=envelope) as answer:
+            text = await answer.text()
+            if answer.status != 200:
+                raise RuntimeError(f"{answer.status}: {text}")
 
     async def close(self) -> None:
         """See Client."""
-        await self._client.aclose()
+        await self._session.close()

@@ -35,12 +35,12 @@ class Stack:
     @property
     def private_key(self) -> bytes:
         """The key that the gateway signs call tokens with; the driver of direct calls signs with it too."""
-        return (self.state_dir / "private" / "call-token.pem").read_bytes()
+        return (self.state_dir / "call-token.pem").read_bytes()
 
     @property
     def membership(self) -> dict[str, Any]:
         """The one pool with its hosts."""
-        text = (self.state_dir / "private" / "membership.json").read_text()
+        text = (self.state_dir / "membership.json").read_text()
         pool: dict[str, Any] = json.loads(text)["pools"][0]
         return pool
 

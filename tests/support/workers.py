@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import os
 import socket
-import sys
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ import msgspec
 from agentpool_agent.wire import frames
 from agentpool_agent.wire import nursery as wire
 from agentpool_agent.wire.assembly import FrameBuffer
+from support.staging import Staging
 
 TESTS = Path(__file__).parents[1]
 SOURCES = (TESTS.parent / "core", TESTS.parent / "agent_container", TESTS)
@@ -316,22 +316,18 @@ def _listener(run_dir: Path, uid: int | None) -> Iterator[socket.socket]:
 async def _start(
     agent: str, run_dir: Path, off: tuple[str, ...], uid: int | None, app_dirs: tuple[Path, ...]
 ) -> asyncio.subprocess.Process:
+    staging = Staging(uid, run_dir / "checkout")
+    staging.place.mkdir()
+    sources = [str(staging.path(directory)) for directory in (*SOURCES, *app_dirs)]
     command = ["--socket", f"{run_dir}/nursery.sock", "--entrypoint", agent, "--work-dir", f"{run_dir}/work"]
-    for directory in (*SOURCES, *app_dirs):
-        command += ["--app-dir", str(directory)]
+    for directory in sources:
+        command += ["--app-dir", directory]
     module = "support.unguarded_zygote" if off else "agentpool_agent.zygote"
     for guard in off:
         command += ["--off", guard]
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
-    identity = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sources)}
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        module,
-        *command,
-        env=environment,
-        **identity,  # type: ignore[arg-type]
+        *staging.command(["-P", "-m", module, *command]), env=environment
     )
 
 

@@ -30,6 +30,7 @@ from agentpool_agent.host.watch import WatchHub
 from agentpool_agent.host.worker import WorkerChannel
 from agentpool_agent.store import Store, open_store
 from agentpool_agent.wire.nursery import Sample
+from agentpool_core.cluster import LIVENESS_SERVICE
 from agentpool_core.config import EffectivePool, Storage
 from agentpool_core.errors import InvalidRequest
 from agentpool_core.lifecycle import PauseReason, State
@@ -218,6 +219,10 @@ class HostServer:
     async def start(self) -> None:
         """Bind the ports, then listen for the zygote; raises OSError when a port is taken."""
         settings = self.settings
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Before anybody can see that the process is there: a signal drains it from the first moment.
+            loop.add_signal_handler(number, self.stop)
         self.port = self._server.add_insecure_port(settings.listen)
         if self.port == 0:
             raise OSError(f"cannot listen on {settings.listen}")
@@ -225,6 +230,7 @@ class HostServer:
             self.metrics.serve(settings.metrics_port)
         self.host.nursery.listen()
         await self._server.start()
+        await self.health.set(LIVENESS_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         self._host_changed()
         if settings.config_file is not None:
             text = await asyncio.to_thread(settings.config_file.read_text)
@@ -242,10 +248,7 @@ class HostServer:
 
     async def run(self) -> None:
         """Serve until stopped, then drain and end."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        upkeep = loop.create_task(self.upkeep.run(self._host_changed), name="upkeep")
+        upkeep = asyncio.get_running_loop().create_task(self.upkeep.run(self._host_changed), name="upkeep")
         upkeep.add_done_callback(lambda _: self.stop())
         try:
             # As long as the process is to live.
