@@ -48,8 +48,12 @@ format: $(STAMP) ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .
 
 .PHONY: generate
-generate: $(STAMP) ## write the generated files: protocol stubs, docs/reference
+generate: $(STAMP) ## write the generated files: protocol stubs, crds, docs/reference
 	@$(BIN)/python -m tools.generate
+
+.PHONY: manifests
+manifests: $(STAMP) ## write manifests/install.yaml, the chart without Helm
+	@$(BIN)/python -m tools.manifests
 
 .PHONY: verify
 verify: $(STAMP) ## fail when a generated file is not what `make generate` writes
@@ -69,9 +73,33 @@ model: setup ## the ownership state machine on a real redis-server; FULL=1 for t
 bench: setup ## measure latency, throughput and memory on this machine
 	@$(BIN)/python -m benchmarks
 
+.PHONY: demo
+demo: setup ## the quickstart on a real Kubernetes: cluster, images, chart, answers in three tiers
+	@$(BIN)/python -m tools.demo
+
+.PHONY: deploy
+deploy: ## this checkout's images and chart on the cluster that is up
+	@python3 tools/deploy.py
+
 .PHONY: demo-local
 demo-local: setup ## run the quickstart on this machine, without a cluster
-	@$(BIN)/python tools/demo_local.py
+	@$(BIN)/python -m tools.demo_local
+
+.PHONY: cluster-up
+cluster-up: ## a real Kubernetes for this machine; writes .devcluster/env
+	@python3 tools/devcluster up
+
+.PHONY: cluster-down
+cluster-down: ## end it; leaves caches only
+	@python3 tools/devcluster down
+
+.PHONY: cluster-status
+cluster-status: ## say what of it works
+	@python3 tools/devcluster status
+
+.PHONY: test-cluster
+test-cluster: setup ## the development cluster itself; takes the machine's cluster down and up
+	@AGENTPOOL_TEST_DEVCLUSTER=1 $(STEP) devcluster $(BIN)/pytest -q tests/cluster/devcluster
 
 .PHONY: lock
 lock: ## resolve the dependencies anew into requirements/dev.lock

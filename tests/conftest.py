@@ -11,7 +11,15 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 HERE = Path(__file__).parent
-SECONDS = {"unit": 2, "component": 120, "docs": 180, "model": 900, "cluster": 900}
+SECONDS = {
+    "unit": 2,
+    "component": 120,
+    "chart": 60,
+    "integration": 120,
+    "docs": 180,
+    "model": 900,
+    "cluster": 900,
+}
 
 # The limit of a test is its folder's; a deadline per example would fail on a busy machine alone.
 settings.register_profile("agentpool", deadline=None, max_examples=60)

@@ -20,45 +20,18 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-EXAMPLE = ROOT / "examples" / "01-quickstart"
+from tools.quickstart import EXAMPLE, ROOT, DemoFailed, ask, print_table, questions, say, teach
+
 READY_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
 END_SECONDS = 30.0
-WIDTH = 46
-"""Columns of question and answer in the table."""
-
-began = time.monotonic()
-
-
-class DemoFailed(Exception):
-    """Something did not go as it should; the text says what."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    project: str
-    tier: str
-    pod: str
-    question: str
-    answer: str
-    milliseconds: float
-
-
-def say(text: str) -> None:
-    """A line of progress with the time since the start."""
-    print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
 
 
 @contextlib.contextmanager
@@ -134,63 +107,6 @@ def pool(directory: Path, redis_url: str) -> Iterator[str]:
         yield address.group()
 
 
-def invoke(client: httpx.Client, tenant: str, project: str, value: Any) -> dict[str, Any]:
-    """One request; DemoFailed with the gateway's reason when it is refused."""
-    body = {"tenant_id": tenant, "project_id": project, "input": value}
-    response = client.post("/api/v1/pool/invoke", json=body)
-    answer: dict[str, Any] = response.json()
-    if response.is_error:
-        raise DemoFailed(f"{answer['code']}: {answer['detail']} {answer['remedy']}")
-    return answer
-
-
-def teach(client: httpx.Client) -> None:
-    """Give every project its documents."""
-    for folder in sorted((EXAMPLE / "documents").glob("*/*")):
-        texts = [{"id": path.stem, "text": path.read_text()} for path in sorted(folder.glob("*.md"))]
-        answer = invoke(client, folder.parent.name, folder.name, {"documents": texts})
-        took = f"{answer['timing']['done_ms']:.1f} ms, now on {answer['pod']}"
-        say(f"taught {folder.parent.name}/{folder.name}: {len(texts)} documents, {took}")
-
-
-def ask(client: httpx.Client, lines: Sequence[dict[str, str]]) -> list[Row]:
-    """Ask each question and check that its answer holds the passage that belongs to it."""
-    rows = []
-    for line in lines:
-        started = time.monotonic()
-        answer = invoke(client, line["tenant"], line["project"], line["question"])
-        milliseconds = (time.monotonic() - started) * 1000
-        text = " ".join(answer["output"]["answer"].split())
-        passages = " ".join(" ".join(one["text"].split()) for one in answer["output"]["passages"])
-        if line["expect"] not in text + passages:
-            raise DemoFailed(f"{line['question']} was answered by: {text}")
-        project = f"{line['tenant']}/{line['project']}"
-        rows.append(Row(project, answer["tier"], answer["pod"], line["question"], text, milliseconds))
-    return rows
-
-
-def print_table(rows: Sequence[Row]) -> None:
-    """Project, tier, pod, question, answer and milliseconds; long texts are wrapped."""
-    form = f"{{:14}} {{:4}} {{:9}} {{:{WIDTH}}} {{:{WIDTH}}} {{:>7}}"
-    print("\n" + form.format("PROJECT", "TIER", "POD", "QUESTION", "ANSWER", "MS"))
-    for row in rows:
-        question = textwrap.wrap(row.question, WIDTH)
-        answer = textwrap.wrap(textwrap.shorten(row.answer, WIDTH * 4, placeholder=" ..."), WIDTH)
-        for at in range(max(len(question), len(answer))):
-            first = at == 0
-            print(
-                form.format(
-                    row.project if first else "",
-                    row.tier if first else "",
-                    row.pod if first else "",
-                    question[at] if at < len(question) else "",
-                    answer[at] if at < len(answer) else "",
-                    f"{row.milliseconds:.1f}" if first else "",
-                ).rstrip()
-            )
-    print(flush=True)
-
-
 def kill_host(directory: Path, pod: str) -> None:
     """SIGKILL to the host process of a pod."""
     processes = json.loads((directory / "run" / "processes.json").read_text())
@@ -212,7 +128,7 @@ def run(directory: Path) -> None:
         client = stack.enter_context(httpx.Client(base_url=address, timeout=ANSWER_SECONDS))
         say("the pool is ready")
         teach(client)
-        lines = yaml.safe_load((EXAMPLE / "questions.yaml").read_text())
+        lines = questions()
         rows = ask(client, lines)
         print_table(rows)
         kill_host(directory, rows[0].pod)

@@ -10,6 +10,9 @@ from pathlib import Path
 import grpc_tools
 from grpc_tools import protoc
 
+from tools import chart_values
+from tools.crd import FOLDERS as CRD_FOLDERS
+from tools.crd import definitions
 from tools.reference import PAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +57,7 @@ def pages() -> dict[Path, str]:
 def generated() -> dict[Path, str]:
     """Every generated file of the repository: its path and its text."""
     with tempfile.TemporaryDirectory() as folder:
-        return stubs(Path(folder)) | pages()
+        return stubs(Path(folder)) | definitions(MARK) | chart_values.page(MARK) | pages()
 
 
 def stale(wanted: dict[Path, str], root: Path) -> list[str]:
@@ -66,8 +69,16 @@ def stale(wanted: dict[Path, str], root: Path) -> list[str]:
             found.append(f"{path} is missing")
         elif present.read_text(encoding="utf-8") != text:
             found.append(f"{path} is out of date")
-    present_stubs = {path.relative_to(root) for path in (root / STUBS).glob("*_pb2*")}
-    return found + [f"{path} has no source any more" for path in sorted(present_stubs - set(wanted))]
+    return found + [f"{path} has no source any more" for path in left_over(wanted, root)]
+
+
+def left_over(wanted: dict[Path, str], root: Path) -> list[Path]:
+    """Files in the folders of generated files that nothing generates."""
+    present = [
+        *(root / STUBS).glob("*_pb2*"),
+        *(one for f in CRD_FOLDERS for one in (root / f).glob("*_*.yaml")),
+    ]
+    return sorted({path.relative_to(root) for path in present} - set(wanted))
 
 
 def main() -> int:
@@ -77,9 +88,8 @@ def main() -> int:
     for path, text in wanted.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
-    for path in (ROOT / STUBS).glob("*_pb2*"):
-        if path.relative_to(ROOT) not in wanted:
-            path.unlink()
+    for path in left_over(wanted, ROOT):
+        (ROOT / path).unlink()
     for line in differing:
         print(f"wrote: {line}")
     print(f"{len(wanted)} generated files are up to date")

@@ -162,6 +162,8 @@ class PoolConfig(_Frozen):
     enabled: bool = True
     default_tier: Tier = Tier.WARM
     tiers: Mapping[Tier, TierConfig] = Field(default_factory=_tiers)
+    warm_replicas: int = 2
+    """Shared pods; unset and with storage Memory: 1, for no other pod sees the state."""
     instances_per_host: int = 50
     """How many instances one shared host holds before the least recently used idle one is evicted."""
     warmup: WarmupConfig = WarmupConfig()
@@ -283,6 +285,8 @@ def _settings() -> Iterator[Setting]:
         # None: as large as the pool's own cap.
         yield _setting(f"{path}.maxInstances", (*target, "max_instances"), None)
         if tier is Tier.WARM:
+            # None: 2, or 1 where the state lives in one pod's memory.
+            yield _setting(f"{path}.replicas", ("warm_replicas",), None)
             yield _setting(
                 f"{path}.instancesPerReplica", ("instances_per_host",), defaults.instances_per_host
             )
@@ -329,6 +333,9 @@ def resolve(pool: AgentPool, environ: Mapping[str, str], uid: str, generation: i
         if config["max_instances"] is None:
             config["max_instances"] = merged["limits"]["max_instances"]
     merged["tiers"][Tier.HOT.value]["idle_seconds"] = None
+    if merged["warm_replicas"] is None:
+        alone = merged["checkpoint"]["storage"] is Storage.MEMORY
+        merged["warm_replicas"] = 1 if alone else PoolConfig().warm_replicas
     return EffectivePool(
         namespace=pool.metadata.namespace,
         name=pool.metadata.name,

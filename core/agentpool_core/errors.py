@@ -185,6 +185,13 @@ class PodTaken(Conflict):
     remedy = "Another host is tried by the gateway by itself."
 
 
+class InstanceDeclared(Conflict):
+    """An AgentInstance object declares the instance; its state is changed there."""
+
+    code = "InstanceDeclared"
+    remedy = "Set spec.state of its AgentInstance, or delete that, with kubectl."
+
+
 class QuotaExceeded(AgentPoolError):
     """A quota of the project, tenant or tier is used up."""
 

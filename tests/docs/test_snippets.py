@@ -14,9 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agentpool_cli.arguments import build_parser
 from agentpool_core.api.manifest import load_manifests
+from agentpool_core.api.v1alpha1 import API_VERSION
+from support.cluster_commands import check_helm, check_kubectl, check_values
 from support.dev import ROOT, DevPool, dev_pool
 from support.snippets import UNTESTED, Snippet, snippets
 
@@ -34,8 +37,8 @@ ALL = [
     if page.is_file()
     for snippet in snippets(page.relative_to(ROOT), page.read_text(encoding="utf-8"))
 ]
-KINDS = frozenset({"commands", "manifest", "file", "run", "pool"})
-PROGRAMS = frozenset({".", "cd", "python", "git"})
+KINDS = frozenset({"commands", "manifest", "objects", "values", "file", "run", "pool"})
+PROGRAMS = frozenset({".", "cd", "curl", "docker", "python", "git"})
 """First words of commands that are neither agentpool nor make; their files must exist."""
 
 
@@ -74,6 +77,19 @@ def test_manifests_are_valid(snippet: Snippet) -> None:
     assert load_manifests(snippet.code)
 
 
+@pytest.mark.parametrize("snippet", of_kind("objects"))
+def test_objects_are_named_and_ours_are_valid(snippet: Snippet) -> None:
+    for found in yaml.safe_load_all(snippet.code):
+        assert {"apiVersion", "kind", "metadata"} <= found.keys()
+        if found["apiVersion"] == API_VERSION:
+            assert load_manifests(yaml.safe_dump(found))
+
+
+@pytest.mark.parametrize("snippet", of_kind("values"))
+def test_values_are_values_of_the_chart(snippet: Snippet) -> None:
+    check_values(yaml.safe_load(snippet.code))
+
+
 @pytest.mark.parametrize("snippet", of_kind("file"))
 def test_excerpts_are_in_their_file(snippet: Snippet) -> None:
     assert snippet.code in (ROOT / snippet.options["file"]).read_text(encoding="utf-8")
@@ -95,6 +111,10 @@ def check_command(words: list[str]) -> None:
     elif program == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
         assert not [one for one in arguments if "=" not in one and one not in targets]
+    elif program == "kubectl":
+        check_kubectl(arguments)
+    elif program == "helm":
+        check_helm(arguments)
     else:
         assert program in PROGRAMS, f"{program} is not a command that this test knows"
 

@@ -75,10 +75,11 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         role: str = "Shared",
         tiers: tuple[str, ...] = ("WARM",),
         nonce: int | None = None,
+        pod_uid: str = "",
     ) -> None:
         self.pool = pool
         self.pod = pod
-        self.incarnation = Incarnation.draw(f"uid-{pod}", nonce or time.time_ns(), b"rand")
+        self.incarnation = Incarnation.draw(pod_uid or f"uid-{pod}", nonce or time.time_ns(), b"rand")
         self.store = store or Ownership()
         self.script: Script = echo
         self.refuse: AgentPoolError | None = None
@@ -109,12 +110,12 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         """Its pod's UID."""
         return self.incarnation.pod_uid
 
-    async def start(self, port: int = 0) -> FakeHost:
+    async def start(self, port: int = 0, ip: str = "127.0.0.1") -> FakeHost:
         """Listen on loopback."""
         self._server = make_server([ErrorInterceptor()])
         host_pb2_grpc.add_AgentHostServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
-        self.address = f"127.0.0.1:{self.port}"
+        self.port = self._server.add_insecure_port(f"{ip}:{port}")
+        self.address = f"{ip}:{self.port}"
         await self._server.start()
         return self
 

@@ -16,9 +16,12 @@ FOLDERS = (
     "charts",
     "cli",
     "core",
+    "crds",
     "docs",
     "examples",
     "gateway",
+    "images",
+    "manifests",
     "operator",
     "proto",
     "requirements",
@@ -28,7 +31,7 @@ FOLDERS = (
 SKIPPED = frozenset({"__pycache__", ".venv", "node_modules"})
 TEXTS = frozenset(
     {".cfg", ".go", ".json", ".lock", ".lua", ".md", ".mod", ".proto", ".py", ".pyi", ".sh", ".svg", ".toml"}
-    | {".txt", ".yaml", ".yml", ""}
+    | {".tpl", ".txt", ".yaml", ".yml", ""}
 )
 
 

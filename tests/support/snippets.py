@@ -3,6 +3,8 @@
 
 <!-- test: commands -->                         each command exists: make target, agentpool option, file
 <!-- test: manifest -->                         YAML of valid resources
+<!-- test: objects -->                          YAML of objects of other kinds, or of several
+<!-- test: values -->                           YAML of values of the chart
 <!-- test: file=PATH -->                        an excerpt of that file, word for word
 <!-- test: run app-dir=DIR -->                  Python that is run by itself
 <!-- test: pool=MANIFEST [fails] expect="TEXT" -->   sh or Python that is run against that pool

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Instance(_message.Message):
-    __slots__ = ("id", "tenant_id", "project_id", "tier", "state", "reason", "pod", "epoch", "origin", "isolation", "active_requests", "total_requests", "created_at", "last_used_at", "memory_bytes", "cpu_seconds", "wish", "quota")
+    __slots__ = ("id", "tenant_id", "project_id", "tier", "state", "reason", "pod", "epoch", "origin", "isolation", "active_requests", "total_requests", "created_at", "last_used_at", "memory_bytes", "cpu_seconds", "wish", "quota", "declared_uid")
     ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class Instance(_message.Message):
     CPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WISH_FIELD_NUMBER: _ClassVar[int]
     QUOTA_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_UID_FIELD_NUMBER: _ClassVar[int]
     id: str
     tenant_id: str
     project_id: str
@@ -46,7 +47,8 @@ class Instance(_message.Message):
     cpu_seconds: float
     wish: str
     quota: Quota
-    def __init__(self, id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., pod: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[str] = ..., isolation: _Optional[_Iterable[str]] = ..., active_requests: _Optional[int] = ..., total_requests: _Optional[int] = ..., created_at: _Optional[float] = ..., last_used_at: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., wish: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ...) -> None: ...
+    declared_uid: str
+    def __init__(self, id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., pod: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[str] = ..., isolation: _Optional[_Iterable[str]] = ..., active_requests: _Optional[int] = ..., total_requests: _Optional[int] = ..., created_at: _Optional[float] = ..., last_used_at: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., wish: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ..., declared_uid: _Optional[str] = ...) -> None: ...
 
 class Quota(_message.Message):
     __slots__ = ("memory_bytes", "cpu_millis", "concurrent_requests", "requests_per_minute")

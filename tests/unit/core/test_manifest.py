@@ -90,7 +90,7 @@ BAD = {
     ),
     "a field of another tier is unknown": (
         tiers(hot={"idleSeconds": 3}),
-        "spec.tiers.hot.idleSeconds: no such field. Known here: maxInstances, quota.",
+        "spec.tiers.hot.idleSeconds: no such field. Known here: maxInstances, quota, resources, runtime",
     ),
     "memory that is no quantity": (
         tiers(warm={"quota": {"memory": "lots"}}),

@@ -2,8 +2,17 @@
 """The resources of group `agentpool.dev`, version `v1alpha1`."""
 
 from agentpool_core.api.v1alpha1.agentinstance import AgentInstance, AgentInstanceSpec, WantedState
-from agentpool_core.api.v1alpha1.agentpool import AgentPool, AgentPoolSpec, Durability, Network, Storage
+from agentpool_core.api.v1alpha1.agentpool import (
+    AgentPool,
+    AgentPoolSpec,
+    Durability,
+    Network,
+    PullPolicy,
+    ResourcesSpec,
+    Storage,
+)
 from agentpool_core.api.v1alpha1.meta import API_VERSION, GROUP, VERSION, ObjectMeta
+from agentpool_core.api.v1alpha1.status import AgentInstanceStatus, AgentPoolStatus
 
 __all__ = [
     "API_VERSION",
@@ -11,11 +20,15 @@ __all__ = [
     "VERSION",
     "AgentInstance",
     "AgentInstanceSpec",
+    "AgentInstanceStatus",
     "AgentPool",
     "AgentPoolSpec",
+    "AgentPoolStatus",
     "Durability",
     "Network",
     "ObjectMeta",
+    "PullPolicy",
+    "ResourcesSpec",
     "Storage",
     "WantedState",
 ]

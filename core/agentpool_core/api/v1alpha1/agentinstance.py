@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from agentpool_core.api.v1alpha1.meta import Identifier, Label, Part, Resource
+from agentpool_core.api.v1alpha1.status import AgentInstanceStatus
 from agentpool_core.lifecycle import Tier
 
 
@@ -39,5 +40,6 @@ class AgentInstance(Resource):
     """One declared instance."""
 
     KIND: ClassVar[str] = "AgentInstance"
+    STATUS: ClassVar[type[Part]] = AgentInstanceStatus
 
     spec: AgentInstanceSpec

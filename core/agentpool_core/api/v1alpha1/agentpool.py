@@ -15,7 +15,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from agentpool_core.api.problems import BadValue
 from agentpool_core.api.quantity import Cpu, Memory
-from agentpool_core.api.v1alpha1.meta import Part, Resource
+from agentpool_core.api.v1alpha1.meta import Name, Part, Resource
+from agentpool_core.api.v1alpha1.status import AgentPoolStatus
 from agentpool_core.lifecycle import Tier
 
 
@@ -60,11 +61,40 @@ Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
 
 
+_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,510}")
+
+
+def _image(text: str) -> str:
+    if text and _IMAGE.fullmatch(text) is None:
+        raise BadValue(
+            f"found {text[:80]!r}, which names no container image",
+            remedy="Write registry/repository:tag or @sha256:digest, or leave it empty for the default.",
+        )
+    return text
+
+
+class PullPolicy(StrEnum):
+    """When the kubelet fetches the image."""
+
+    ALWAYS = "Always"
+    IF_NOT_PRESENT = "IfNotPresent"
+    NEVER = "Never"
+
+
 class AgentSpec(Part):
     """Which agent runs."""
 
     entrypoint: Annotated[str, AfterValidator(_entrypoint)] = Field(
         description="The agent's class as package.module:Class."
+    )
+    image: Annotated[str, AfterValidator(_image)] | None = Field(
+        default=None, description="Image of the agent pods; unset or empty: the operator's default image."
+    )
+    image_pull_policy: PullPolicy | None = Field(
+        default=None, description="Always, IfNotPresent or Never; unset: the operator's default."
+    )
+    image_pull_secrets: tuple[Name, ...] | None = Field(
+        default=None, description="Secrets of the pool's namespace that the image is fetched with."
     )
     config: dict[str, Any] | None = Field(default=None, description="Handed to the agent as it is.")
 
@@ -82,16 +112,39 @@ class QuotaSpec(Part):
     )
 
 
+class AmountsSpec(Part):
+    """Amounts of CPU and memory."""
+
+    cpu: Cpu | None = Field(default=None, description="CPU, a quantity.")
+    memory: Memory | None = Field(default=None, description="Memory, a quantity.")
+
+
+class ResourcesSpec(Part):
+    """What the container of the workers asks for; what is unset follows from the quota."""
+
+    requests: AmountsSpec | None = Field(default=None, description="What the scheduler reserves.")
+    limits: AmountsSpec | None = Field(default=None, description="What the kernel holds it to.")
+
+
 class HotSpec(Part):
     """HOT: a pod of its own, always on."""
 
     max_instances: Number | None = Field(default=None, description="Cap on HOT instances.")
     quota: QuotaSpec | None = Field(default=None, description="Quota of one HOT instance.")
+    resources: ResourcesSpec | None = Field(
+        default=None, description="Resources of the workers in a pod that is made for one HOT instance."
+    )
+    runtime_class_name: Name | None = Field(
+        default=None, description="RuntimeClass of a pod that is made for one HOT instance."
+    )
 
 
 class WarmSpec(Part):
     """WARM: a process of its own on a shared host."""
 
+    replicas: Number | None = Field(
+        default=None, description="Shared pods; unset: 2, or 1 with storage Memory."
+    )
     max_instances: Number | None = Field(default=None, description="Cap on WARM instances.")
     instances_per_replica: Positive | None = Field(
         default=None,
@@ -101,6 +154,10 @@ class WarmSpec(Part):
         default=None, description="Seconds without a request before it is evicted; 0: right after use."
     )
     quota: QuotaSpec | None = Field(default=None, description="Quota of one WARM instance.")
+    resources: ResourcesSpec | None = Field(
+        default=None, description="Resources of the workers in a shared pod."
+    )
+    runtime_class_name: Name | None = Field(default=None, description="RuntimeClass of a shared pod.")
 
 
 class ColdSpec(Part):
@@ -111,6 +168,10 @@ class ColdSpec(Part):
         default=None, description="Seconds without a request before it is given back; 0: right after use."
     )
     quota: QuotaSpec | None = Field(default=None, description="Quota of one COLD instance.")
+    resources: ResourcesSpec | None = Field(
+        default=None, description="Resources of the workers in a waiting pod."
+    )
+    runtime_class_name: Name | None = Field(default=None, description="RuntimeClass of a waiting pod.")
 
 
 class TiersSpec(Part):
@@ -209,10 +270,30 @@ class AgentPoolSpec(Part):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _state_is_where_it_is_needed(self) -> AgentPoolSpec:
+        if self.checkpoint is None or self.checkpoint.storage is not Storage.MEMORY:
+            return self
+        if self.default_tier is Tier.HOT:
+            raise BadValue(
+                "found HOT, whose state must outlive a pod, with checkpoint.storage Memory",
+                remedy="Set spec.checkpoint.storage to Redis, or choose WARM or COLD.",
+                path=("defaultTier",),
+            )
+        replicas = self.tiers.warm.replicas if self.tiers and self.tiers.warm else None
+        if replicas is not None and replicas > 1:
+            raise BadValue(
+                f"found {replicas} pods, which share no state, with checkpoint.storage Memory",
+                remedy="Set spec.checkpoint.storage to Redis, or replicas to 1.",
+                path=("tiers", "warm", "replicas"),
+            )
+        return self
+
 
 class AgentPool(Resource):
     """A pool of agents."""
 
     KIND: ClassVar[str] = "AgentPool"
+    STATUS: ClassVar[type[Part]] = AgentPoolStatus
 
     spec: AgentPoolSpec

@@ -44,6 +44,19 @@ def dns_label(text: str) -> str:
     return text
 
 
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def dns_name(text: str) -> str:
+    """`text`, if it is a DNS subdomain (RFC 1123); raises BadValue."""
+    if _NAME.fullmatch(text) is None:
+        raise BadValue(
+            f"found {text[:80]!r}, which is not a DNS subdomain",
+            remedy="Use 1 to 253 lower-case letters, digits, '-' and '.', a letter or digit first and last.",
+        )
+    return text
+
+
 def identifier(text: str) -> str:
     """`text`, if it can be a tenant or project id: 1 to 253 printable characters; raises BadValue."""
     if not 1 <= len(text) <= MAX_NAME_CHARS:
@@ -60,6 +73,9 @@ def identifier(text: str) -> str:
 
 Label = Annotated[str, AfterValidator(dns_label)]
 """Name of a pool, an instance object or a namespace."""
+
+Name = Annotated[str, AfterValidator(dns_name)]
+"""Name of an object of Kubernetes, such as a Secret."""
 
 Identifier = Annotated[str, AfterValidator(identifier)]
 """Id of a tenant or project (A20)."""
@@ -99,6 +115,7 @@ class Resource(Part):
     """A Kubernetes object of this group. `status` is accepted and left out: it is a report, not a wish."""
 
     KIND: ClassVar[str]
+    STATUS: ClassVar[type[Part]]
 
     api_version: str = Field(description=f"Always {API_VERSION}.")
     kind: str = Field(description="The kind of the object.")
