@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All hosts of all pools: a link for each agent pod that has an address."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from random import Random
+
+import structlog
+
+from agentpool_core.cluster import HOST_PORT, ROLE_WARM
+from agentpool_core.config import EffectivePool
+from agentpool_core.lifecycle import Tier
+from agentpool_core.names import Incarnation
+from agentpool_core.placement import Candidate, Role, choose_shared
+from agentpool_operator.hosts.link import Changed, HostLink, SentConfig
+from agentpool_operator.kube.kinds import Object
+from agentpool_operator.plan.generic import waiting
+from agentpool_operator.plan.views import HeldView, HostView, PodView, pod_view
+from agentpool_rpc.tokens import TokenSigner
+
+log = structlog.get_logger(__name__)
+
+MAX_HOSTS = 5_000
+"""Links at once; pods beyond are looked after without their hosts' reports."""
+
+Pool = tuple[str, str]
+
+
+class Fleet:
+    """See the module.
+
+    Args:
+        signer: None until the key of call tokens is known; hosts wait for it.
+        address: of a pod with an IP; tests put their own in its place.
+    """
+
+    def __init__(
+        self,
+        signer: TokenSigner,
+        changed: Changed,
+        clock: Callable[[], float] = time.monotonic,
+        random: Random | None = None,
+        address: Callable[[PodView], str] = lambda pod: f"{pod.ip}:{HOST_PORT}",
+    ) -> None:
+        self._signer = signer
+        self._changed = changed
+        self._clock = clock
+        self._random = random or Random()  # noqa: S311  # spreads reconnects
+        self._address = address
+        self._pods: dict[str, tuple[Pool, PodView]] = {}
+        self._links: dict[str, tuple[HostLink, asyncio.Task[None]]] = {}
+        self._configs: dict[Pool, SentConfig] = {}
+        self._effective: dict[Pool, EffectivePool] = {}
+
+    # Pods
+
+    def pod_seen(self, pool: Pool, uid: str, body: Object | None) -> None:
+        """A pod is there, changed, or is gone (None)."""
+        pod = pod_view(body) if body is not None else None
+        if pod is None:
+            self._pods.pop(uid, None)
+        else:
+            self._pods[uid] = (pool, pod)
+        self._tend(pool, uid, pod)
+
+    def pods_listed(self, pool: Pool, pods: list[PodView]) -> None:
+        """The pods of a pool as they are at the API server: others are gone."""
+        present = {pod.uid for pod in pods}
+        for uid in [uid for uid, (of, _) in self._pods.items() if of == pool and uid not in present]:
+            self._pods.pop(uid)
+            self._tend(pool, uid, None)
+        for pod in pods:
+            self._pods[pod.uid] = (pool, pod)
+            self._tend(pool, pod.uid, pod)
+
+    def _tend(self, pool: Pool, uid: str, pod: PodView | None) -> None:
+        wanted = pod is not None and bool(pod.ip) and not pod.ended
+        present = self._links.get(uid)
+        if present is not None and (not wanted or (pod and present[0].address != self._address(pod))):
+            present[1].cancel()
+            del self._links[uid]
+            present = None
+        if pod is None or not wanted or present is not None or len(self._links) >= MAX_HOSTS:
+            return
+        link = HostLink(
+            pool,
+            uid,
+            self._address(pod),
+            pod.role == ROLE_WARM,
+            self._signer,
+            lambda: self._configs.get(pool),
+            self._changed,
+            self._clock,
+            self._random,
+        )
+        task = asyncio.get_running_loop().create_task(link.run(), name=f"host {pod.name}")
+        task.add_done_callback(_report_crash)
+        self._links[uid] = (link, task)
+
+    # What the reconciles ask
+
+    def configure(self, pool: Pool, effective: EffectivePool | None) -> None:
+        """The configuration that all hosts of a pool are to have; None: the pool is gone."""
+        if effective is None:
+            self._configs.pop(pool, None)
+            self._effective.pop(pool, None)
+            self.pods_listed(pool, [])
+            return
+        sent = SentConfig(effective.generation, effective.model_dump_json().encode())
+        self._effective[pool] = effective
+        if self._configs.get(pool) != sent:
+            self._configs[pool] = sent
+            for link in self._of(pool):
+                link.config_changed()
+
+    def effective(self, pool: Pool) -> EffectivePool | None:
+        """The configuration last set for a pool."""
+        return self._effective.get(pool)
+
+    def views(self, pool: Pool) -> dict[str, HostView]:
+        """Connected hosts of a pool by pod UID."""
+        return {link.pod_uid: view for link in self._of(pool) if (view := link.view) is not None}
+
+    def refusals(self, pool: Pool) -> list[str]:
+        """Why hosts of a pool did not take their configuration."""
+        return sorted({link.refusal for link in self._of(pool) if link.refusal})
+
+    def link(self, pod_uid: str) -> HostLink | None:
+        """The link of a pod."""
+        found = self._links.get(pod_uid)
+        return found[0] if found else None
+
+    def pod(self, pod_uid: str) -> PodView | None:
+        """A pod as the watch last told."""
+        found = self._pods.get(pod_uid)
+        return found[1] if found else None
+
+    def holder(self, pool: Pool, instance_id: str) -> tuple[HostLink, HeldView] | None:
+        """Who holds an instance: of several that say so the one with the highest epoch."""
+        best: tuple[HostLink, HeldView] | None = None
+        for link in self._of(pool):
+            view = link.view
+            held = view.instances.get(instance_id) if view is not None else None
+            if held is not None and (best is None or _rank(held) > _rank(best[1])):
+                best = (link, held)
+        return best
+
+    def own_host(self, pool: Pool, instance_id: str) -> HostLink | None:
+        """The ready host of an instance's own pod."""
+        for link in self._of(pool):
+            pod = self.pod(link.pod_uid)
+            if pod is not None and pod.instance == instance_id and not pod.deleting and _usable(link):
+                return link
+        return None
+
+    def any_host(self, pool: Pool) -> HostLink | None:
+        """A ready host of a pool, shared ones first: what the store knows, any of them tells."""
+        ready = [link for link in self._of(pool) if _usable(link)]
+        return min(ready, key=lambda link: (self._role(link) != ROLE_WARM, link.pod_uid), default=None)
+
+    def host_for(self, pool: Pool, instance_id: str, tier: Tier) -> HostLink | None:
+        """Where an instance that nobody holds should go: its own pod, else as the gateway would place it."""
+        own = self.own_host(pool, instance_id)
+        if own is not None or tier is Tier.HOT:
+            return own
+        ready = {link.pod_uid: link for link in self._of(pool) if _usable(link)}
+        if tier is Tier.WARM:
+            effective = self._effective.get(pool)
+            capacity = effective.instances_per_host if effective else 1
+            shared = [
+                Candidate(uid, Role.SHARED, frozenset({Tier.WARM}), capacity, link.view.residents)
+                for uid, link in ready.items()
+                if self._role(link) == ROLE_WARM and link.view is not None
+            ]
+            chosen = choose_shared(instance_id, tier, shared)
+            return ready[chosen] if chosen is not None else None
+        pods = [pod for uid, (_, pod) in self._pods.items() if uid in ready]
+        idle = [pod for pod in waiting(pods) if not pod.deleting and _unused(ready[pod.uid])]
+        oldest = min(idle, key=lambda pod: pod.created_at, default=None)
+        return ready[oldest.uid] if oldest is not None else None
+
+    def lives(self, incarnation: Incarnation) -> bool:
+        """Whether this very life of a host is connected, or a pod of it that could be alive is known."""
+        link = self.link(incarnation.pod_uid)
+        view = link.view if link is not None else None
+        if view is not None:
+            return view.incarnation == str(incarnation)
+        pod = self.pod(incarnation.pod_uid)
+        return pod is not None and not pod.ended and pod.ready
+
+    async def close(self) -> None:
+        """End all links."""
+        tasks = [task for _, task in self._links.values()]
+        self._links.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _of(self, pool: Pool) -> Iterator[HostLink]:
+        return (link for link, _ in list(self._links.values()) if link.pool == pool)
+
+    def _role(self, link: HostLink) -> str:
+        pod = self.pod(link.pod_uid)
+        return pod.role if pod is not None else ""
+
+
+def _usable(link: HostLink) -> bool:
+    view = link.view
+    return view is not None and view.ready and not view.draining
+
+
+def _unused(link: HostLink) -> bool:
+    view = link.view
+    return view is not None and not view.used and view.residents == 0
+
+
+def _rank(held: HeldView) -> tuple[int, bool]:
+    return held.epoch, held.owned
+
+
+def _report_crash(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("host_link_crashed", exc_info=task.exception())

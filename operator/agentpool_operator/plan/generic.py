@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many generic pods there are to be: made, replaced, given up.
+
+Never more than wanted plus surge, whatever state they are in; pods on their way out count. A pod is given
+up only through `Retire`, which its host refuses when an instance got there first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agentpool_core.cluster import ROLE_GENERIC
+from agentpool_operator.plan.views import HostView, PodView
+
+HOLD_SECONDS = 20.0
+"""A pod that ended soon after its start keeps its place for so long: a broken agent costs three pods a
+minute, not hundreds."""
+RAN_WELL_SECONDS = 60.0
+"""A pod that ended after more than this is replaced at once."""
+BATCH = 10
+"""Pods made by one run: a large pool fills in a few runs, and a burst does not starve the API server."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenericPlan:
+    """What is to be done about the waiting pods.
+
+    Attributes:
+        create: how many to make now.
+        retire: pods whose hosts are to be asked to retire; those that agree are deleted.
+        delete: pods that hold nothing and never will.
+        wanted, ready: for the report.
+        again_after: seconds until time alone changes the plan; None: it does not.
+    """
+
+    create: int = 0
+    retire: tuple[PodView, ...] = ()
+    delete: tuple[PodView, ...] = ()
+    wanted: int = 0
+    ready: int = 0
+    again_after: float | None = None
+
+
+def surge(wanted: int) -> int:
+    """How many more than wanted there may be while templates change or pods end."""
+    return max(1, math.ceil(wanted / 4)) if wanted else 1
+
+
+def waiting(pods: Sequence[PodView]) -> list[PodView]:
+    """The pods that belong to nobody in particular."""
+    return [pod for pod in pods if pod.role == ROLE_GENERIC and not pod.instance]
+
+
+def taken(pod: PodView, host: HostView | None) -> bool:
+    """Whether a pod takes no instance any more: it got one, had one, or its host agreed to retire."""
+    return host is not None and (host.used or host.residents > 0 or host.draining)
+
+
+def plan_generic(
+    pods: Sequence[PodView], hosts: Mapping[str, HostView], wanted: int, template: str, now: float
+) -> GenericPlan:
+    """The plan.
+
+    Args:
+        pods: all pods of the pool, as they are at the API server.
+        hosts: connected hosts by pod UID.
+        template: hash of the wanted pod template.
+        now: seconds since 1970.
+    """
+    mine = waiting(pods)
+    held = [pod for pod in mine if pod.ended and not pod.deleting and _holds(pod, now)]
+    delete = [pod for pod in mine if pod.ended and not pod.deleting and not _holds(pod, now)]
+    alive = [pod for pod in mine if not pod.ended and not pod.deleting]
+    free = [pod for pod in alive if not taken(pod, hosts.get(pod.uid))]
+    used = [pod for pod in alive if taken(pod, hosts.get(pod.uid)) and hosts[pod.uid].residents == 0]
+    fresh = [pod for pod in free if pod.template == template]
+    stale = [pod for pod in free if pod.template != template]
+    # What just ended keeps its place: that is the pacing of a pod that cannot live.
+    leaving = sum(1 for pod in mine if pod.deleting) + len(delete) + len(used)
+    room = wanted + surge(wanted) - len(free) - len(held) - leaving
+    missing = wanted - len(fresh) - len(held)
+    create = max(0, min(missing, room, BATCH))
+    fresh_ready = [pod for pod in fresh if _ready(pod, hosts)]
+    # A stale pod that works stays until a fresh one can stand in for it; one that does not goes at once.
+    spare = max(0, len(fresh_ready) + sum(1 for p in stale if _ready(p, hosts)) - wanted)
+    idle_stale = sorted(stale, key=lambda pod: (_ready(pod, hosts), pod.created_at))
+    broken = [pod for pod in idle_stale if not _ready(pod, hosts)]
+    retire = [*broken, *[p for p in idle_stale if _ready(p, hosts)][:spare]]
+    excess = max(0, len(fresh) - wanted)
+    youngest = sorted(fresh, key=lambda pod: (_ready(pod, hosts), -pod.created_at))
+    retire = [*retire, *youngest[:excess], *used]
+    ready = sum(1 for pod in free if _ready(pod, hosts))
+    pause = min((pod.ended_at + HOLD_SECONDS - now for pod in held), default=None)
+    return GenericPlan(create, tuple(retire), tuple(delete), wanted, min(ready, wanted), pause)
+
+
+def _holds(pod: PodView, now: float) -> bool:
+    return pod.ran_seconds < RAN_WELL_SECONDS and now < pod.ended_at + HOLD_SECONDS
+
+
+def _ready(pod: PodView, hosts: Mapping[str, HostView]) -> bool:
+    host = hosts.get(pod.uid)
+    return host is not None and host.ready

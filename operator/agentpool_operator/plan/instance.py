@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be done about one instance with an AgentInstance: a table over what is wanted and what is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agentpool_core.api.v1alpha1 import WantedState
+from agentpool_core.lifecycle import PauseReason, State, Tier
+
+
+class Act(StrEnum):
+    """One call on a host."""
+
+    NONE = "none"
+    ACTIVATE = "activate"
+    PAUSE = "pause"
+    RESUME = "resume"
+    TERMINATE = "terminate"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceState:
+    """What the plan rests on.
+
+    Attributes:
+        wanted: state of the spec; None: nobody declared one.
+        declared: a user wrote the AgentInstance.
+        deleted: the declared AgentInstance is gone.
+        tier: of the spec, else of the store, else the pool's default.
+        held: its state on the host that holds it; None: no host holds it.
+        stored: its state as the store tells (PAUSED; READY: some host holds it); None: unknown there.
+        reason: why it is PAUSED or in ERROR.
+        lived: it was reported as alive before; unknown to the store now, it was terminated since.
+        shared: state outlives a host (Redis). With memory the operator never activates: the gateway and it
+            could do so on two hosts at once, and nothing would tell them apart.
+    """
+
+    wanted: WantedState | None
+    tier: Tier
+    declared: bool = True
+    deleted: bool = False
+    held: State | None = None
+    stored: State | None = None
+    reason: str = ""
+    lived: bool = False
+    shared: bool = True
+
+
+_HELD = frozenset({State.CREATED, State.INITIALIZING, State.READY, State.BUSY})
+
+
+def plan_instance(state: InstanceState) -> Act:
+    """The call that brings the instance on."""
+    known = state.held is not None or state.stored is not None
+    if state.deleted or state.wanted is WantedState.TERMINATED:
+        return Act.TERMINATE if known and state.held is not State.TERMINATED else Act.NONE
+    resident = state.held in _HELD
+    user_paused = not resident and state.reason == PauseReason.USER_REQUESTED
+    if state.wanted is WantedState.PAUSED:
+        return Act.PAUSE if known and not user_paused and state.held is not State.ERROR else Act.NONE
+    if state.held is State.ERROR and state.shared:
+        # Requests bring others back; an instance that is always on has nobody else to try again.
+        return Act.ACTIVATE if state.declared and state.tier is Tier.HOT else Act.NONE
+    if resident or not state.shared:
+        return Act.RESUME if state.wanted is WantedState.RUNNING and user_paused else Act.NONE
+    if user_paused:
+        return Act.RESUME if state.wanted is WantedState.RUNNING else Act.NONE
+    if not known and state.lived and state.wanted is None:
+        return Act.NONE
+    if state.tier is Tier.HOT:
+        # Also when the store still names an owner: the host asks for proof that it ended, and gets it.
+        return Act.ACTIVATE if state.declared or known else Act.NONE
+    # The first activation of a declared one writes down that it was declared; later ones are the gateway's.
+    first = state.declared and not known and state.tier is Tier.WARM
+    return Act.ACTIVATE if first else Act.NONE

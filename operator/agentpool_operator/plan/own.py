@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods that are one instance's own: adopted, kept, made anew, given up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agentpool_core.cluster import ROLE_GENERIC, ROLE_HOT
+from agentpool_core.lifecycle import State, Tier
+from agentpool_operator.plan.generic import HOLD_SECONDS, RAN_WELL_SECONDS
+from agentpool_operator.plan.views import HeldView, HostView, PodView
+
+ADOPTION_SECONDS = 5.0
+"""How long a lost HOT instance may take to reappear on a waiting pod, where the gateway puts it, before a new
+pod is made for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWish:
+    """An instance with an AgentInstance.
+
+    Attributes:
+        hot: it is to have a pod of its own at all times.
+        had_pod: it had one before, so its loss may be mended by an adoption.
+        lost_for: seconds since it was first missed; 0 now.
+        declared: a user wrote the AgentInstance; the operator recorded it otherwise.
+    """
+
+    id: str
+    name: str
+    uid: str
+    hot: bool
+    had_pod: bool = False
+    lost_for: float = 0.0
+    declared: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPlan:
+    """What is to be done about the pods of single instances.
+
+    Attributes:
+        adopt: a waiting pod and the instance that moved in.
+        create: instances that need a pod.
+        retire: pods whose hosts hold nothing any more and are wanted no more.
+        delete: pods that ended, or whose template is out of date and whose instance can move.
+        forget: recorded instances without pod and host; their records go.
+        lost: instances that should have a pod and have none; the caller remembers since when.
+        capped: how many HOT pods are wanted beyond the tier's cap.
+        again_after: seconds until time alone changes the plan.
+    """
+
+    adopt: tuple[tuple[PodView, HeldView], ...] = ()
+    create: tuple[OwnWish, ...] = ()
+    retire: tuple[PodView, ...] = ()
+    delete: tuple[PodView, ...] = ()
+    forget: tuple[OwnWish, ...] = ()
+    lost: frozenset[str] = frozenset()
+    capped: int = 0
+    again_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnState:
+    """Everything the plan rests on.
+
+    Attributes:
+        pods: all pods of the pool.
+        hosts: connected hosts by pod UID.
+        wishes: by instance id; doubles apart.
+        templates: hashes that are up to date for a pod of one instance.
+        max_hot: cap on HOT pods.
+        now: seconds since 1970.
+    """
+
+    pods: Sequence[PodView]
+    hosts: Mapping[str, HostView]
+    wishes: Mapping[str, OwnWish]
+    templates: frozenset[str] = frozenset()
+    max_hot: int = 100
+    now: float = 0.0
+    known: bool = True
+    """Whether `wishes` is complete; false right after the start."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    retire: list[PodView] = field(default_factory=list)
+    delete: list[PodView] = field(default_factory=list)
+    placed: set[str] = field(default_factory=set)
+    waits: list[float] = field(default_factory=list)
+
+
+def plan_own(state: OwnState) -> OwnPlan:
+    """The plan."""
+    adopt = _adoptions(state)
+    draft = _Draft(placed={held.id for _, held in adopt})
+    for pod in state.pods:
+        if pod.instance and not pod.deleting:
+            _keep_or_end(pod, state, draft)
+    _roll(state, draft)
+    held = {
+        one.id for host in state.hosts.values() for one in host.instances.values() if one.state in _RESIDENT
+    }
+    absent = [wish for wish in state.wishes.values() if wish.id not in draft.placed and wish.id not in held]
+    missing = sorted((wish for wish in absent if wish.hot), key=lambda wish: wish.id)
+    due = [wish for wish in missing if not wish.had_pod or wish.lost_for >= ADOPTION_SECONDS]
+    draft.waits.extend(ADOPTION_SECONDS - wish.lost_for for wish in missing if wish not in due)
+    room = max(0, state.max_hot - _hot_pods(state))
+    leaving = {pod.instance for pod in state.pods if pod.instance}
+    forget = [w for w in absent if not w.declared and not w.hot and w.id not in leaving and state.known]
+    return OwnPlan(
+        adopt=tuple(adopt),
+        create=tuple(due[:room]),
+        retire=tuple(draft.retire),
+        delete=tuple(draft.delete),
+        forget=tuple(forget),
+        lost=frozenset(wish.id for wish in missing),
+        capped=max(0, len(due) - room),
+        again_after=min((max(0.05, wait) for wait in draft.waits), default=None),
+    )
+
+
+_RESIDENT = frozenset({State.CREATED, State.INITIALIZING, State.READY, State.BUSY})
+
+
+def _adoptions(state: OwnState) -> list[tuple[PodView, HeldView]]:
+    found = []
+    for pod in state.pods:
+        host = state.hosts.get(pod.uid)
+        if pod.role != ROLE_GENERIC or pod.instance or pod.deleting or pod.ended or host is None:
+            continue
+        owned = [one for one in host.instances.values() if one.owned]
+        if owned:
+            found.append((pod, max(owned, key=lambda one: one.epoch)))
+    return found
+
+
+def _keep_or_end(pod: PodView, state: OwnState, draft: _Draft) -> None:
+    wish = state.wishes.get(pod.instance)
+    if pod.ended:
+        held_back = pod.ended_at + HOLD_SECONDS - state.now
+        if pod.ran_seconds < RAN_WELL_SECONDS and held_back > 0 and wish is not None and wish.hot:
+            # As for waiting pods: one that cannot live is not made anew at once.
+            draft.placed.add(pod.instance)
+            draft.waits.append(held_back)
+        else:
+            draft.delete.append(pod)
+        return
+    if wish is None and state.known:
+        # Its AgentInstance was deleted: the pod drains, and the state stays where it is.
+        draft.delete.append(pod)
+        return
+    draft.placed.add(pod.instance)
+    host = state.hosts.get(pod.uid)
+    if wish is None or wish.hot or host is None or host.residents > 0:
+        return
+    draft.retire.append(pod)
+
+
+def _roll(state: OwnState, draft: _Draft) -> None:
+    """One pod with an old template at a time, and only when its instance is idle: it drains, and the instance
+    comes back on a new one."""
+    going = any(pod.instance and pod.deleting for pod in state.pods) or bool(draft.delete)
+    if going or not state.templates:
+        return
+    for pod in state.pods:
+        host = state.hosts.get(pod.uid)
+        old = pod.instance and pod.template not in state.templates and pod not in draft.retire
+        if not old or pod.deleting or pod.ended or host is None:
+            continue
+        wish = state.wishes.get(pod.instance)
+        idle = all(one.state is not State.BUSY for one in host.instances.values())
+        if wish is not None and wish.hot and idle:
+            draft.delete.append(pod)
+            return
+
+
+def _hot_pods(state: OwnState) -> int:
+    hot = {wish.id for wish in state.wishes.values() if wish.hot}
+    return sum(1 for pod in state.pods if not pod.ended and (pod.role == ROLE_HOT or (pod.instance in hot)))
+
+
+def is_hot(tier: str, default: Tier) -> bool:
+    """Whether a tier that a manifest names ("" for none) means HOT."""
+    return (tier or default.value) == Tier.HOT.value

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carrying out the plans about single pods: adopt, make, retire, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from agentpool_core.cluster import CONTAINER_WORKERS
+from agentpool_core.errors import AgentPoolError
+from agentpool_core.lifecycle import Tier
+from agentpool_core.names import InstanceKey
+from agentpool_operator.cache import InstanceRef
+from agentpool_operator.desired.naming import Owner, reference
+from agentpool_operator.desired.objects import adoption, record
+from agentpool_operator.desired.pod import Template
+from agentpool_operator.hosts import HostAway
+from agentpool_operator.kube.kinds import (
+    INSTANCES,
+    PODS,
+    POOLS,
+    Conflict,
+    Gone,
+    KubeError,
+    Object,
+    Refused,
+    Retry,
+)
+from agentpool_operator.plan.own import OwnWish
+from agentpool_operator.plan.views import HeldView, PodView, Trouble
+from agentpool_operator.reconcile.parts import Parts
+from agentpool_operator.report.conditions import Problem
+
+log = structlog.get_logger(__name__)
+
+PARALLEL = 8
+UNREACHED_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Effects:
+    """What came of it: problems for the report, and when to look again."""
+
+    problems: list[Problem] = field(default_factory=list)
+    again_after: float | None = None
+
+    def again(self, seconds: float | None) -> None:
+        """Look again after that time at the latest."""
+        if seconds is not None:
+            self.again_after = seconds if self.again_after is None else min(self.again_after, seconds)
+
+
+class Pods:
+    """See the module."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def adopt(
+        self,
+        owner: Owner,
+        pool: Object,
+        pairs: Iterable[tuple[PodView, HeldView]],
+        hot_resources: dict[str, Any],
+        effects: Effects,
+    ) -> None:
+        """Make each pod its instance's own; one that changed meanwhile is looked at again."""
+        for pod, held in pairs:
+            try:
+                ref = await self._record(owner, held)
+                if ref is None:
+                    continue
+                patch = adoption(pod, held, ref.name, ref.uid)
+                await self._parts.cluster.merge(PODS, owner.namespace, pod.name, patch)
+            except (Conflict, Gone):
+                effects.again(0.2)
+                continue
+            except Refused as exc:
+                effects.problems.append(refusal(exc))
+                continue
+            log.info("pod_adopted", pod=pod.name, instance=held.id, tier=held.tier)
+            note = f"Pod {pod.name} became the own pod of {held.tier} instance {held.id}."
+            await self._parts.recorder.tell(POOLS, pool, "PodAdopted", note, action="Adopt")
+            if held.tier is Tier.HOT:
+                await self._resize(owner, pool, pod, hot_resources)
+
+    async def _record(self, owner: Owner, held: HeldView) -> InstanceRef | None:
+        """The AgentInstance of an instance, recorded now if nobody declared one."""
+        ref = self._parts.cache.standing_for(held.id)
+        if ref is not None:
+            return ref
+        key = InstanceKey(owner.namespace, owner.name, held.tenant, held.project)
+        if key.instance_id != held.id:
+            log.warning("instance_id_does_not_fit", instance=held.id, pool=owner.name)
+            return None
+        try:
+            body = await self._parts.cluster.create(INSTANCES, owner.namespace, record(owner, held))
+        except Conflict:
+            present = await self._parts.cluster.get(INSTANCES, owner.namespace, held.id)
+            if present is None:
+                raise
+            body = present
+        if "deletionTimestamp" in body["metadata"]:
+            return None
+        self._parts.cache.instance_put(body)
+        return self._parts.cache.standing_for(held.id)
+
+    async def _resize(self, owner: Owner, pool: Object, pod: PodView, resources: dict[str, Any]) -> None:
+        try:
+            await self._parts.cluster.resize(owner.namespace, pod.name, CONTAINER_WORKERS, resources)
+        except (Refused, Gone, Conflict) as exc:
+            log.info("pod_not_resized", pod=pod.name, reason=exc.message)
+            note = f"Pod {pod.name} keeps the resources of a waiting pod: {exc.message}"
+            await self._parts.recorder.tell(POOLS, pool, "PodNotResized", note, action="Resize", warning=True)
+
+    async def create_waiting(self, owner: Owner, template: Template, count: int, effects: Effects) -> None:
+        """Make pods that wait."""
+        names = [f"{owner.child('generic')}-{self._parts.suffix()}" for _ in range(count)]
+        await self._all((self._create(owner, template.pod(owner, name)) for name in names), effects)
+
+    async def create_own(
+        self, owner: Owner, template: Template, wishes: Sequence[OwnWish], effects: Effects
+    ) -> None:
+        """Make a pod for each instance."""
+        calls = []
+        for wish in wishes:
+            name = f"{owner.child('hot')}-{self._parts.suffix()}"
+            ref = reference("AgentInstance", wish.name, wish.uid)
+            calls.append(self._create(owner, template.own_pod(owner, name, wish.id, ref)))
+        await self._all(calls, effects)
+
+    async def _create(self, owner: Owner, body: Object) -> None:
+        try:
+            await self._parts.cluster.create(PODS, owner.namespace, body)
+        except Conflict:
+            # The random name is taken; the next look draws another.
+            return
+        log.info("pod_created", pod=body["metadata"]["name"])
+
+    async def retire(self, owner: Owner, pods: Sequence[PodView], effects: Effects) -> None:
+        """Delete pods whose hosts agree that they hold nothing and will take nothing."""
+        await self._all((self._retire(owner, pod, effects) for pod in pods), effects)
+
+    async def _retire(self, owner: Owner, pod: PodView, effects: Effects) -> None:
+        link = self._parts.fleet.link(pod.uid)
+        view = link.view if link is not None else None
+        if link is None or view is None:
+            if pod.phase != "Pending":
+                effects.again(UNREACHED_SECONDS)
+                return
+        elif not view.draining:
+            try:
+                await link.retire()
+            except (AgentPoolError, HostAway) as exc:
+                # An instance got there first, or the host is unreachable: both are looked at again.
+                log.info("pod_not_retired", pod=pod.name, reason=str(exc))
+                effects.again(UNREACHED_SECONDS)
+                return
+        await self._parts.cluster.delete(PODS, owner.namespace, pod.name, pod.uid)
+        log.info("pod_retired", pod=pod.name)
+
+    async def delete(self, owner: Owner, pods: Sequence[PodView], effects: Effects) -> None:
+        """Delete exactly these pods; what still runs in them drains."""
+        cluster = self._parts.cluster
+        calls = (cluster.delete(PODS, owner.namespace, pod.name, pod.uid) for pod in pods)
+        await self._all(calls, effects)
+
+    async def _all(self, calls: Iterable[Awaitable[None]], effects: Effects) -> None:
+        gate = asyncio.Semaphore(PARALLEL)
+
+        async def bounded(call: Awaitable[None]) -> None:
+            async with gate:
+                await call
+
+        results = await asyncio.gather(*(bounded(call) for call in calls), return_exceptions=True)
+        for result in results:
+            if isinstance(result, Refused):
+                effects.problems.append(refusal(result))
+            elif isinstance(result, Retry | Gone):
+                effects.again(2.0)
+                log.warning("pod_call_failed", reason=str(result))
+            elif isinstance(result, BaseException):
+                raise result
+
+
+def refusal(error: KubeError) -> Problem:
+    """What the API server's refusal means to the pool's owner."""
+    if isinstance(error, Refused) and error.quota:
+        remedy = "Raise the ResourceQuota of the namespace, or lower replicas or warmup.count."
+        return Problem(Trouble.QUOTA.value, f"{error.message}. {remedy}")
+    return Problem(Trouble.REFUSED.value, f"The API server refused an object: {error.message}")

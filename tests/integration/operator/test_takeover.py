@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators come and go: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+from agentpool_operator.kube.kinds import INSTANCES, LEASES
+from support.operators import RELEASE, Scene
+
+SMALL = {"warmup": {"count": 2}}
+
+
+async def test_the_next_operator_finds_everything_as_it_is(scene: Scene) -> None:
+    await scene.pool(SMALL)
+    await scene.until(scene.ready)
+    before = {body["metadata"]["uid"] for body in await scene.pods()}
+    assert await scene.stop() == 0
+    lease = await scene.client.get(LEASES, RELEASE, "agentpool-operator")
+    assert lease is not None
+    assert lease["spec"]["holderIdentity"] == ""
+    await scene.start()
+    host = await scene.host("generic")
+
+    def configured() -> bool:
+        return len(host.configured) >= 2
+
+    await scene.until(configured)
+    assert {body["metadata"]["uid"] for body in await scene.pods()} == before
+
+
+async def test_a_deletion_that_no_operator_saw_is_carried_out(scene: Scene) -> None:
+    await scene.pool({"warmup": {"count": 0}})
+    await scene.instance("shared", "shared")
+    held = [host for host in scene.node.hosts.values() if host.instances]
+
+    def activated() -> bool:
+        held[:] = [host for host in scene.node.hosts.values() if host.instances]
+        return bool(held)
+
+    await scene.until(activated)
+    declared = await scene.client.get(INSTANCES, "default", "shared")
+    assert declared is not None
+    await scene.stop()
+    await scene.client.delete(INSTANCES, "default", "shared", declared["metadata"]["uid"])
+    await scene.start()
+
+    def ended() -> bool:
+        return not held[0].instances
+
+    await scene.until(ended)
+    assert "terminate" in held[0].calls
