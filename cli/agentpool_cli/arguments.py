@@ -6,7 +6,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
+
+from agentpool_cli.usage import PLUGIN, kubectl_error
 
 Run = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
@@ -20,6 +22,7 @@ EPILOG = """environment:
   AGENTPOOL_URL         address of the gateway
   AGENTPOOL_TOKEN       bearer token; never given on the command line, where others can see it
   AGENTPOOL_TOKEN_FILE  file that holds the token
+  KUBECONFIG            clusters, as for kubectl
 
 exit codes: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage
 """
@@ -31,6 +34,12 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2, or as a plugin in kubectl's words with its exit code, 1."""
+        if self.prog.startswith(PLUGIN):
+            self.exit(1, kubectl_error(message, self.prog))
+        super().error(message)
+
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     """The parser of the whole program."""
@@ -40,6 +49,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(plugin=program.startswith(PLUGIN))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     remote = _connection_options()
     _add_dev(commands)
@@ -47,6 +57,13 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     _add_instances(commands, remote)
     status = commands.add_parser("status", parents=[remote], help="health and statistics of a pool")
     _calls(status, "agentpool_cli.commands.status")
+    doctor = commands.add_parser(
+        "doctor",
+        parents=[remote],
+        help="look for what is wrong with AgentPool in a cluster",
+        description="Check installation, pools, their pods and your rights in a cluster. Nothing is changed.",
+    )
+    _calls(doctor, "agentpool_cli.commands.doctor")
     return parser
 
 
@@ -66,7 +83,10 @@ def _connection_options() -> _Parser:
     group = options.add_argument_group("connection and output")
     group.add_argument("--url", help=f"address of the gateway (AGENTPOOL_URL, default {DEFAULT_URL})")
     group.add_argument("--token-file", metavar="FILE", help="file that holds the bearer token")
-    group.add_argument("-n", "--namespace", help="namespace of the pool (default: default)")
+    group.add_argument(
+        "--as-service-account", metavar="NAME", help="ask the cluster for a token of this ServiceAccount"
+    )
+    group.add_argument("-n", "--namespace", help="namespace of the pool (default: the context's, or default)")
     group.add_argument("--pool", help="name of the pool (default: the gateway's default pool)")
     group.add_argument(
         "--timeout", type=positive_seconds, default=60.0, metavar="SECONDS", help="deadline (default 60)"
@@ -74,6 +94,12 @@ def _connection_options() -> _Parser:
     group.add_argument(
         "-o", "--output", choices=FORMATS, default="table", help="form of the output (default table)"
     )
+    cluster = options.add_argument_group(
+        "cluster", "without --url, the gateway of the cluster that kubectl uses is reached by a port-forward"
+    )
+    cluster.add_argument("--context", help="context of the kubeconfig")
+    cluster.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig to use")
+    cluster.add_argument("--gateway", metavar="NAMESPACE/SERVICE", help="the gateway (default: the only one)")
     return options
 
 

@@ -13,7 +13,14 @@ import httpx
 import msgspec
 
 from agentpool_cli.connection import Connection
-from agentpool_core.errors import AgentPoolError, DeadlineExceeded, OutcomeUnknown, Unavailable, from_code
+from agentpool_core.errors import (
+    AgentPoolError,
+    DeadlineExceeded,
+    OutcomeUnknown,
+    Unauthenticated,
+    Unavailable,
+    from_code,
+)
 
 CONNECT_SECONDS = 5.0
 GRACE_SECONDS = 5.0
@@ -71,7 +78,7 @@ class PoolClient:
             with self._http.stream("POST", path, json=body, headers=headers) as response:
                 if response.is_error:
                     response.read()
-                    raise problem(response)
+                    raise self._refused(response)
                 for event in read_events(response.iter_lines()):
                     if event.name == "error":
                         raise _from_problem(event.data)
@@ -131,7 +138,7 @@ class PoolClient:
         except httpx.HTTPError as exc:
             raise self._transport_error(exc) from exc
         if _is_problem(response):
-            raise problem(response)
+            raise self._refused(response)
         health: dict[str, Any] = _json(response)
         return health
 
@@ -151,8 +158,14 @@ class PoolClient:
         except httpx.HTTPError as exc:
             raise self._transport_error(exc) from exc
         if response.is_error:
-            raise problem(response)
+            raise self._refused(response)
         return _json(response) if response.content else None
+
+    def _refused(self, response: httpx.Response) -> AgentPoolError:
+        error = problem(response)
+        if isinstance(error, Unauthenticated) and not self._connection.token:
+            error.hint = "Set AGENTPOOL_TOKEN, or give --token-file or --as-service-account."
+        return error
 
     def _transport_error(self, error: httpx.HTTPError) -> AgentPoolError:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):

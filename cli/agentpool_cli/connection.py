@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -43,6 +44,43 @@ def connection_from(options: argparse.Namespace, environ: Mapping[str, str]) -> 
         timeout_seconds=options.timeout,
         token=read_token(options.token_file, environ),
     )
+
+
+def uses_cluster(options: argparse.Namespace, environ: Mapping[str, str]) -> bool:
+    """Whether the gateway is to be looked for in a cluster."""
+    if options.url or environ.get("AGENTPOOL_URL"):
+        return False
+    return bool(options.plugin or options.context or options.kubeconfig or options.gateway)
+
+
+def kubectl_flags(options: argparse.Namespace) -> tuple[str, ...]:
+    """The options that choose kubectl's cluster."""
+    chosen = (("--context", options.context), ("--kubeconfig", options.kubeconfig))
+    return tuple(f"{name}={value}" for name, value in chosen if value)
+
+
+@contextmanager
+def connected(options: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[Connection]:
+    """The connection, with a way into the cluster and a token from it where they are needed."""
+    through_cluster = uses_cluster(options, environ)
+    if not through_cluster and not options.as_service_account:
+        yield connection_from(options, environ)
+        return
+    # Needs processes and patterns that calls of a named gateway need not load.
+    from agentpool_cli.cluster.gateway import account_token, current_namespace, way_to_gateway
+    from agentpool_cli.cluster.kubectl import Kubectl
+
+    kubectl = Kubectl(kubectl_flags(options))
+    if options.pool and not options.namespace:
+        options.namespace = current_namespace(kubectl)
+    with ExitStack() as stack:
+        if through_cluster:
+            options.url = stack.enter_context(way_to_gateway(kubectl, options.gateway))
+        connection = connection_from(options, environ)
+        if options.as_service_account:
+            token = account_token(kubectl, options.as_service_account, options.namespace)
+            connection = replace(connection, token=token)
+        yield connection
 
 
 def pool_path(namespace: str | None, pool: str | None) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agentpool_cli.arguments import build_parser, run_of
+from agentpool_cli.usage import PLUGIN
 from agentpool_core.errors import AgentPoolError
 
 OK = 0
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program_name(path: str) -> str:
     """How the user called the program: as a kubectl plugin or by itself."""
-    return "kubectl agentpool" if Path(path).name.startswith("kubectl-") else "agentpool"
+    return PLUGIN if Path(path).name.startswith("kubectl-") else "agentpool"
 
 
 def describe(error: AgentPoolError) -> str:

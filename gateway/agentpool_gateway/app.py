@@ -13,22 +13,34 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 
+from agentpool_gateway.admission.cluster import ClusterIssuer
 from agentpool_gateway.admission.gate import make_gate
 from agentpool_gateway.dispatch.pools import Pools
-from agentpool_gateway.membership.base import PoolName
+from agentpool_gateway.membership.base import Membership, PoolName
 from agentpool_gateway.membership.static import StaticMembership
 from agentpool_gateway.membership.watcher import Fleet
 from agentpool_gateway.metrics import Metrics
 from agentpool_gateway.rest.app import RestApp
 from agentpool_gateway.rest.handlers import Handlers
 from agentpool_gateway.rpc.server import RpcServer
-from agentpool_gateway.settings import AuthMode, Settings, SettingsError, load_settings, split_address
+from agentpool_gateway.settings import (
+    AuthMode,
+    KubernetesSettings,
+    Settings,
+    SettingsError,
+    load_settings,
+    split_address,
+)
 from agentpool_rpc.logs import configure_logs
 from agentpool_rpc.tokens import TokenSigner
+
+if TYPE_CHECKING:
+    from agentpool_gateway.kube.cluster import Cluster
 
 log = structlog.get_logger(__name__)
 
@@ -66,18 +78,25 @@ class Gateway:
 
     def __init__(self, settings: Settings, signer: TokenSigner) -> None:
         self._settings = settings
-        self._membership = StaticMembership(settings.membership_file)
-        self._fleet = Fleet(self._membership, signer, Random())  # noqa: S311  # jitter, not a secret
+        random = Random()  # noqa: S311  # jitter, not a secret
+        self._cluster, membership = _membership(settings, random)
+        self._issuer: ClusterIssuer | None = None
+        if self._cluster is not None and settings.auth.cluster_issuer:
+            self._issuer = ClusterIssuer(
+                settings.auth.audience, self._cluster.issuer, self._cluster.keys, time.monotonic, random
+            )
+        self._fleet = Fleet(membership, signer, random)
         self._metrics = Metrics(self._fleet, settings.instance_series)
         default = PoolName(*settings.default_pool.split("/")) if settings.default_pool else None
         pools = Pools(self._fleet, self._metrics, default, settings.max_in_flight)
-        self._gate = make_gate(settings.auth, pools, time.time, time.monotonic)
+        self._gate = make_gate(settings.auth, pools, time.time, time.monotonic, self._cluster, self._issuer)
         self._stop = asyncio.Event()
         self._grace_over = asyncio.Event()
 
     @property
     def _ready(self) -> bool:
-        return self._fleet.ready and not self._stop.is_set()
+        known = self._issuer is None or self._issuer.known
+        return self._fleet.ready and known and not self._stop.is_set()
 
     async def run(self) -> None:
         """Serve until a signal, then let requests in flight end. OSError when an address is taken."""
@@ -97,19 +116,29 @@ class Gateway:
         http = _HttpServer(_http_config(rest))
         rpc = RpcServer(self._gate)
         rpc_port = rpc.bind(settings.grpc_listen)
-        fleet = asyncio.create_task(self._fleet.run(), name="fleet")
+        watching = await self._watch()
         serving = asyncio.create_task(http.serve([listener]), name="http")
         await rpc.show_health(False)
         await rpc.start()
         log.info("gateway_started", http=_shown(listener), grpc_port=rpc_port)
         try:
-            await self._serve(rpc, [fleet, serving])
+            await self._serve(rpc, [*watching, serving])
             await self._shut_down(http, rpc, serving)
         finally:
-            fleet.cancel()
-            with suppress(asyncio.CancelledError):
-                await fleet
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+            if self._cluster is not None:
+                await self._cluster.close()
         log.info("gateway_stopped")
+
+    async def _watch(self) -> list[asyncio.Task[None]]:
+        if self._cluster is not None:
+            await self._cluster.connect()
+        tasks = [asyncio.create_task(self._fleet.run(), name="fleet")]
+        if self._issuer is not None:
+            tasks.append(asyncio.create_task(self._issuer.run(), name="issuer"))
+        return tasks
 
     async def _serve(self, rpc: RpcServer, tasks: list[asyncio.Task[None]]) -> None:
         shown = False
@@ -134,6 +163,16 @@ class Gateway:
         http.should_exit = True
         await asyncio.gather(rpc.stop(grace), serving)
         timer.cancel()
+
+
+def _membership(settings: Settings, random: Random) -> tuple[Cluster | None, Membership]:
+    if settings.membership_file is not None:
+        return None, StaticMembership(settings.membership_file)
+    # Its client takes a second to import, which trials on one machine need not wait for.
+    from agentpool_gateway.kube.cluster import Cluster
+
+    cluster = Cluster(settings.kubernetes or KubernetesSettings(), random)
+    return cluster, cluster
 
 
 class _HttpServer(uvicorn.Server):

@@ -2,7 +2,7 @@
 """The gateway's settings: a YAML file, overruled by the environment, overruled by arguments.
 
 An environment variable is the setting's name in capitals after `AGENTPOOL_GATEWAY_`, an argument the name
-with dashes; `auth` is set in the file only, apart from its mode (`auth_mode`).
+with dashes; `auth` and `kubernetes` are set in the file only, apart from the mode of auth (`auth_mode`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from agentpool_core.cluster import AUDIENCE
 
 ENVIRONMENT_PREFIX = "AGENTPOOL_GATEWAY_"
 
@@ -47,7 +49,7 @@ class Issuer(_Strict):
     """Whose tokens are accepted. Exactly one of `jwks_url` and `jwks_file` is given."""
 
     issuer: str = Field(min_length=1)
-    audience: str = Field(default="agentpool", min_length=1)
+    audience: str = Field(default=AUDIENCE, min_length=1)
     jwks_url: str | None = None
     jwks_file: Path | None = None
 
@@ -77,6 +79,7 @@ class AuthMode(StrEnum):
     """How callers are known."""
 
     JWT = "jwt"
+    """By a token of one of `issuers`, or of the cluster."""
     INSECURE = "insecure"
     """Everybody may do everything: for trials on one machine."""
 
@@ -86,9 +89,27 @@ class AuthSettings(_Strict):
 
     mode: AuthMode = AuthMode.JWT
     issuers: tuple[Issuer, ...] = ()
+    cluster_issuer: bool = False
+    """Take the ServiceAccount tokens of the cluster in `kubernetes`."""
+    audience: str = Field(default=AUDIENCE, min_length=1)
+    """Audience of the cluster's ServiceAccount tokens."""
     grants: tuple[Grant, ...] = ()
+    """Rights of callers; with `kubernetes` the cluster is asked instead, by access reviews."""
+    tenant_binding: bool = False
+    """Also ask the cluster whether the caller may `invoke` the `agentpools/tenants` named `pool:tenant`."""
     allow_insecure_remote: bool = False
     """Let mode insecure listen on addresses that other machines reach."""
+
+
+class KubernetesSettings(_Strict):
+    """The cluster whose pools are served."""
+
+    namespaces: tuple[str, ...] = ()
+    """Namespaces that pools may be in; empty: all, which takes cluster-wide rights."""
+    kubeconfig: Path | None = None
+    """Instead of the ServiceAccount of the pod, or of KUBECONFIG outside of one."""
+    context: str | None = None
+    """Context of the kubeconfig; default: its current one."""
 
 
 class Settings(_Strict):
@@ -98,8 +119,10 @@ class Settings(_Strict):
     grpc_listen: str = "127.0.0.1:9000"
     call_token_key_file: Path
     """Ed25519 private key, PEM: what proves the gateway to hosts."""
-    membership_file: Path
+    membership_file: Path | None = None
     """Pools and hosts, YAML or JSON; read again when it changes."""
+    kubernetes: KubernetesSettings | None = None
+    """Instead of membership_file: pools and hosts are those of a cluster, rights are its RBAC's."""
     default_pool: str | None = None
     """`namespace/name` of the pool behind /api/v1/pool."""
     auth: AuthSettings = AuthSettings()
@@ -126,6 +149,18 @@ class Settings(_Strict):
         return value
 
     @model_validator(mode="after")
+    def _one_membership(self) -> Self:
+        if (self.membership_file is None) == (self.kubernetes is None):
+            raise ValueError("give exactly one of membership_file and kubernetes")
+        if self.kubernetes is None:
+            for name in ("cluster_issuer", "tenant_binding"):
+                if getattr(self.auth, name):
+                    raise ValueError(f"auth.{name} needs kubernetes: it asks the cluster")
+        elif self.auth.grants:
+            raise ValueError("auth.grants is for membership_file; in a cluster, rights are given by RBAC")
+        return self
+
+    @model_validator(mode="after")
     def _insecure_stays_here(self) -> Self:
         if self.auth.mode is AuthMode.INSECURE and not self.auth.allow_insecure_remote:
             for name in ("http_listen", "grpc_listen"):
@@ -134,8 +169,10 @@ class Settings(_Strict):
                         f"auth.mode insecure with {name} {getattr(self, name)} would let every machine in; "
                         "listen on 127.0.0.1, use auth.mode jwt, or set auth.allow_insecure_remote"
                     )
-        if self.auth.mode is AuthMode.JWT and not self.auth.issuers:
-            raise ValueError("auth.mode jwt needs auth.issuers: nobody could call otherwise")
+        if self.auth.mode is AuthMode.JWT and not self.auth.issuers and not self.auth.cluster_issuer:
+            raise ValueError(
+                "auth.mode jwt needs auth.issuers or auth.cluster_issuer: nobody could call otherwise"
+            )
         return self
 
 
@@ -158,7 +195,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-_FLAT = tuple(name for name in Settings.model_fields if name != "auth")
+_FLAT = tuple(name for name in Settings.model_fields if name not in ("auth", "kubernetes"))
 
 
 def load_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:

@@ -187,6 +187,8 @@ class Nursery:
             self._greet(message)
         elif isinstance(message, wire.ImportFailed):
             self._drop(f"The agent cannot be imported: {message.message}")
+        elif isinstance(message, wire.CannotFork):
+            self._say(f"The zygote cannot fork a worker: {message.message}")
         elif isinstance(message, wire.Exited):
             worker = self._workers.pop(message.worker, None)
             if worker is not None:
@@ -197,6 +199,13 @@ class Nursery:
                 worker = self._workers.get(sample.worker)
                 if worker is not None:
                     self._on_usage(worker, sample)
+
+    def _say(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            if problem:
+                log.warning("workers_not_made", problem=problem)
+            self._on_change()
 
     def _greet(self, hello: wire.Hello) -> None:
         if hello.protocol != wire.PROTOCOL:
@@ -214,6 +223,7 @@ class Nursery:
         worker = WorkerChannel(number, self.kill, self._clock, self._budget)
         self._workers[number] = worker
         self._asked = max(0, self._asked - 1)
+        self._say("")
         # A socket that is connected already: no await that could hang.
         await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=sock)
         while self._waiting:

@@ -15,6 +15,7 @@ def entry_view(host: Host, entry: Entry) -> types_pb2.Instance:
     """An instance that this host knows."""
     shift = host.wall() - host.clock()
     held = entry.state in RESIDENT
+    resident = host.residents.get(entry.instance_id)
     return types_pb2.Instance(
         id=entry.instance_id,
         tenant_id=entry.key.tenant_id,
@@ -34,6 +35,7 @@ def entry_view(host: Host, entry: Entry) -> types_pb2.Instance:
         cpu_seconds=entry.cpu_seconds,
         wish=entry.wish or "",
         quota=quota_view(host, entry.tier),
+        declared_uid=resident.ownership.declared_uid if resident is not None else "",
     )
 
 
@@ -53,6 +55,7 @@ def record_view(host: Host, record: Record) -> types_pb2.Instance:
         last_used_at=record.updated_at,
         wish=record.wish or "",
         quota=quota_view(host, record.tier),
+        declared_uid=record.declared_uid,
     )
 
 
@@ -77,7 +80,7 @@ def problems(host: Host) -> list[str]:
         found.append("No configuration of the pool has arrived yet.")
     elif not host.store_reached:
         found.append("The store has not answered yet.")
-    if host.nursery.hello is None:
+    if host.nursery.problem:
         found.append(host.nursery.problem)
     if host.draining:
         found.append("The host is draining.")

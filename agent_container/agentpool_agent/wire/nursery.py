@@ -47,6 +47,13 @@ class Spawned(msgspec.Struct, frozen=True, tag="spawned"):
     pid: int
 
 
+class CannotFork(msgspec.Struct, frozen=True, tag="cannot-fork"):
+    """Zygote: a worker that was asked for could not be made. It tries again by itself; this says why there
+    are none meanwhile."""
+
+    message: str
+
+
 class Kill(msgspec.Struct, frozen=True, tag="kill"):
     """Host: end this worker now (SIGKILL); Exited follows."""
 
@@ -86,7 +93,7 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
     threads: int
 
 
-ToHost = Hello | ImportFailed | Spawned | Exited | Usage
+ToHost = Hello | ImportFailed | Spawned | CannotFork | Exited | Usage
 ToZygote = Spawn | Kill | Watch
 
 encoder = msgspec.msgpack.Encoder()

@@ -75,6 +75,18 @@ def check_may_fork(threads: int) -> None:
         )
 
 
+def open_work_dir(wanted: Path | None) -> Path:
+    """The directory of the workers' directories, made and emptied; raises CannotServe."""
+    if wanted is None:
+        return Path(tempfile.mkdtemp(prefix="agentpool-workers-"))
+    try:
+        wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise CannotServe(f"the working directory {wanted} cannot be made: {exc.strerror}") from exc
+    directories.clear(wanted)
+    return wanted
+
+
 def run(settings: Settings) -> int:
     """Be a zygote; returns the exit status once the host is gone."""
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1 if "not-dumpable" in settings.off else 0)
@@ -84,10 +96,9 @@ def run(settings: Settings) -> int:
     try:
         make_agent = load_agent(settings.entrypoint)
         check_may_fork(procfs.own_threads())
+        work_dir = open_work_dir(settings.work_dir)
     except CannotServe as exc:
         return _say_why(settings, str(exc))
-    work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix="agentpool-workers-"))
-    directories.clear(work_dir)
     # What never changes is computed once, here, for all workers.
     prepare(work_dir, settings.off).close()
     gc.collect()

@@ -10,7 +10,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentpool_agent.authoring import Agent
-from agentpool_agent.wire.nursery import Exited, Kill, Sample, Spawn, Spawned, ToZygote, Usage, Watch
+from agentpool_agent.wire.nursery import (
+    CannotFork,
+    Exited,
+    Kill,
+    Sample,
+    Spawn,
+    Spawned,
+    ToZygote,
+    Usage,
+    Watch,
+)
 from agentpool_agent.worker.launch import Birth, live
 from agentpool_agent.zygote import directories, procfs
 from agentpool_agent.zygote.nursery import HostGone, HostLink
@@ -155,7 +164,7 @@ class Zygote:
             pid = os.fork()
         except OSError as exc:
             # A worker that filled the disk or the process table must not end the others with the zygote.
-            print(f"zygote: cannot fork a worker: {exc}", file=sys.stderr)  # noqa: T201
+            self._link.send(CannotFork(str(exc)))
             host_end.close()
             worker_end.close()
             directories.remove_empty(directory)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentpool_cli.client import PoolClient
-from agentpool_cli.connection import connection_from
+from agentpool_cli.connection import connected
 from agentpool_cli.output import Column, ago, as_json, as_names, as_yaml, megabytes, table
 
 Instance = Mapping[str, Any]
@@ -20,7 +20,7 @@ def list_instances(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     """Print all instances that match the filters."""
     filters = {"tenant_id": options.tenant, "project_id": options.project}
     filters |= {"tier": options.tier, "state": options.state}
-    with PoolClient(connection_from(options, environ)) as client:
+    with connected(options, environ) as connection, PoolClient(connection) as client:
         found = list(client.instances({name: value for name, value in filters.items() if value}))
     sys.stdout.write(list_text(found, options.output, datetime.now(UTC)))
     if not found and options.output in ("table", "wide"):
@@ -53,7 +53,7 @@ def _one(
     environ: Mapping[str, str],
     call: Callable[[PoolClient, str], dict[str, Any]],
 ) -> int:
-    with PoolClient(connection_from(options, environ)) as client:
+    with connected(options, environ) as connection, PoolClient(connection) as client:
         instance = call(client, options.id)
     sys.stdout.write(instance_text(instance, options.output, datetime.now(UTC)))
     return 0

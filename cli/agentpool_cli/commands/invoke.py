@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from agentpool_cli.client import PoolClient, StreamEvent
-from agentpool_cli.connection import connection_from
+from agentpool_cli.connection import connected
 from agentpool_cli.output import as_json, as_names, as_yaml
 from agentpool_core.errors import InvalidRequest
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Send the request and print its answer; facts about it go to standard error."""
-    connection = connection_from(options, environ)
     body = request_body(options, parse_input(read_input(options.input)))
-    with PoolClient(connection) as client:
+    with connected(options, environ) as connection, PoolClient(connection) as client:
         if options.stream:
             for text, stream in stream_texts(client.stream(body, options.idempotency_key), options.output):
                 (sys.stdout if stream == "out" else sys.stderr).write(text)

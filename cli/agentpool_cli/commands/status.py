@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentpool_cli.client import PoolClient
-from agentpool_cli.connection import connection_from
+from agentpool_cli.connection import connected
 from agentpool_cli.output import NOTHING, align, as_json, as_names, as_yaml
 
 UNHEALTHY = 1
@@ -19,7 +19,7 @@ HEALTHY = "Healthy"
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Print the pool's health and statistics; exit code 1 when it is not healthy."""
-    with PoolClient(connection_from(options, environ)) as client:
+    with connected(options, environ) as connection, PoolClient(connection) as client:
         health = client.health()
         stats = client.stats()
     sys.stdout.write(status_text(health, stats, options.output))

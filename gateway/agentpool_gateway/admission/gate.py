@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentpool_core.errors import InstanceNotFound, PermissionDenied
+from agentpool_gateway.admission.cluster import ClusterIssuer
 from agentpool_gateway.admission.identity import Anonymous, Authenticator, Identity, JwtAuthenticator
 from agentpool_gateway.admission.keys import Fetch, KeySource, fetch_file, fetch_url
+from agentpool_gateway.admission.reviews import AccessReviews, Reviewer
 from agentpool_gateway.admission.rights import AllowAll, Authorizer, Scope, StaticGrants
 from agentpool_gateway.dispatch.manager import PoolManager
 from agentpool_gateway.dispatch.pools import Pools
@@ -49,33 +51,57 @@ class Gate:
         scope = await self._authorizer.authorize(identity, verb, name)
         return Entry(identity, name, self._pools.find(name), scope)
 
+    async def may_act_for(self, entry: Entry, tenant_id: str) -> None:
+        """Require that the caller's right covers this tenant."""
+        entry.scope.require(tenant_id)
+        if entry.scope.reviewed:
+            await self._authorizer.authorize_tenant(entry.identity, entry.name, tenant_id)
+
     async def may_place(self, entry: Entry, tenant_id: str) -> None:
         """Require the right to choose a tier."""
         scope = await self._authorizer.authorize(entry.identity, PoolVerb.PLACE, entry.name)
         scope.require(tenant_id)
+
+    async def may_list(self, entry: Entry, tenant_id: str) -> None:
+        """Require the right to list the instances of one tenant, or of all that the scope does not hide."""
+        if entry.scope.reviewed:
+            await self._authorizer.authorize_tenant(entry.identity, entry.name, tenant_id)
 
     async def may_touch(self, entry: Entry, instance_id: str) -> None:
         """Require that the instance belongs to a tenant that the caller's right covers.
 
         One that does not exist is refused the same way, so that ids of other tenants cannot be found out.
         """
-        if entry.scope.tenants is None:
+        if entry.scope.tenants is None and not entry.scope.reviewed:
             return
         try:
             instance = await entry.pool.get_instance(instance_id)
         except InstanceNotFound as exc:
             raise PermissionDenied("The caller has no right for this tenant.") from exc
-        entry.scope.require(instance.tenant_id)
+        await self.may_act_for(entry, instance.tenant_id)
 
 
 def make_gate(
-    auth: AuthSettings, pools: Pools, wall_clock: Callable[[], float], clock: Callable[[], float]
+    auth: AuthSettings,
+    pools: Pools,
+    wall_clock: Callable[[], float],
+    clock: Callable[[], float],
+    reviewer: Reviewer | None = None,
+    cluster: ClusterIssuer | None = None,
 ) -> Gate:
-    """The gate that the settings describe."""
+    """The gate that the settings describe.
+
+    Args:
+        reviewer: the cluster that decides on rights, in place of the grants of the settings.
+        cluster: its tokens, if they are taken.
+    """
     if auth.mode is AuthMode.INSECURE:
         return Gate(Anonymous(), AllowAll(), pools)
     sources = [(one, KeySource(one.issuer, _fetch(one), clock)) for one in auth.issuers]
-    return Gate(JwtAuthenticator(sources, wall_clock), StaticGrants(auth.grants), pools)
+    authorizer: Authorizer = StaticGrants(auth.grants)
+    if reviewer is not None:
+        authorizer = AccessReviews(reviewer, auth.tenant_binding, clock)
+    return Gate(JwtAuthenticator(sources, wall_clock, cluster), authorizer, pools)
 
 
 def _fetch(issuer: Issuer) -> Fetch:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import jwt
 
-from agentpool_core.errors import Unauthenticated
+from agentpool_core.errors import Unauthenticated, Unavailable
+from agentpool_gateway.admission.cluster import AUTHENTICATED, ClusterIssuer
 from agentpool_gateway.admission.keys import KeySource
 from agentpool_gateway.settings import Issuer
 
@@ -29,6 +30,10 @@ class Identity:
     issuer: str
     expires_at: float
     """Seconds since 1970."""
+    user: str = ""
+    """Name in the cluster's RBAC: the subject of a ServiceAccount token, else `issuer#subject`."""
+    groups: tuple[str, ...] = ()
+    """Groups in the cluster's RBAC."""
 
 
 class Authenticator(Protocol):
@@ -54,11 +59,18 @@ class JwtAuthenticator:
     Args:
         sources: each issuer with where its keys come from.
         clock: seconds since 1970.
+        cluster: the issuer of ServiceAccount tokens, if those are taken.
     """
 
-    def __init__(self, sources: Sequence[tuple[Issuer, KeySource]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[tuple[Issuer, KeySource]],
+        clock: Callable[[], float],
+        cluster: ClusterIssuer | None = None,
+    ) -> None:
         self._sources = sources
         self._clock = clock
+        self._cluster = cluster
         self._known: dict[bytes, Identity] = {}
 
     async def authenticate(self, authorization: str | None) -> Identity:
@@ -90,21 +102,37 @@ class JwtAuthenticator:
         algorithm = header.get("alg")
         if algorithm not in ALGORITHMS:
             raise Unauthenticated(f"The token's algorithm is not one of {', '.join(ALGORITHMS)}.")
+        # The cluster first: nobody else's tokens may speak for its ServiceAccounts.
+        if self._cluster is not None and claimed.get("iss") == self._cluster.issuer:
+            key = await self._cluster.key(header.get("kid"), algorithm)
+            claims, expires = _check(token, key, algorithm, self._cluster.issuer, self._cluster.audience, now)
+            user, groups = self._cluster.user(claims)
+            return Identity(user, self._cluster.issuer, expires, user, groups)
         for issuer, source in self._sources:
             if claimed.get("iss") == issuer.issuer:
                 key = await source.key(header.get("kid"), algorithm)
-                return _check(token, key, algorithm, issuer, now)
+                claims, expires = _check(token, key, algorithm, issuer.issuer, issuer.audience, now)
+                subject = str(claims["sub"])
+                # As API servers name the users of such issuers: none can pass for one of the cluster's own.
+                return Identity(
+                    subject, issuer.issuer, expires, f"{issuer.issuer}#{subject}", (AUTHENTICATED,)
+                )
+        if self._cluster is not None and not self._cluster.known:
+            raise Unavailable("The cluster's issuer is not known yet.", retry_after_seconds=1.0)
         raise Unauthenticated("The token's issuer is not one of those configured.")
 
 
-def _check(token: str, key: Any, algorithm: str, issuer: Issuer, now: float) -> Identity:
+def _check(
+    token: str, key: Any, algorithm: str, issuer: str, audience: str, now: float
+) -> tuple[dict[str, Any], float]:
+    """The claims of a token that verifies, and when it is no longer taken."""
     try:
         claims = jwt.decode(
             token,
             key,
             algorithms=[algorithm],
-            audience=issuer.audience,
-            issuer=issuer.issuer,
+            audience=audience,
+            issuer=issuer,
             # Times are checked below, against the injected clock.
             options={
                 "require": ["exp", "iss", "aud", "sub"],
@@ -120,4 +148,4 @@ def _check(token: str, key: Any, algorithm: str, issuer: Issuer, now: float) -> 
         raise Unauthenticated("The token has expired.")
     if not_before - LEEWAY_SECONDS > now:
         raise Unauthenticated("The token is not valid yet.")
-    return Identity(str(claims["sub"]), issuer.issuer, expires + LEEWAY_SECONDS)
+    return claims, expires + LEEWAY_SECONDS

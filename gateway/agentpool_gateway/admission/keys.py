@@ -95,6 +95,16 @@ class KeySource:
     def _due(self) -> bool:
         return self._fetched_at is None or self._clock() - self._fetched_at >= REFRESH_SECONDS
 
+    async def refresh(self) -> None:
+        """Fetch now, whatever is known; a fetch that fails keeps the keys there are."""
+        async with self._lock:
+            await self._refresh()
+
+    @property
+    def known(self) -> bool:
+        """Whether there are keys."""
+        return bool(self._keys)
+
     async def _refresh(self) -> None:
         self._fetched_at = self._clock()
         try:

@@ -16,9 +16,13 @@ from agentpool_gateway.settings import Grant, PoolVerb
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The tenants that a right covers, as shell patterns; None means all."""
+    """The tenants that a right covers, as shell patterns; None means all.
+
+    With `reviewed` each tenant is to be asked for in addition, by `Authorizer.authorize_tenant`.
+    """
 
     tenants: tuple[str, ...] | None = None
+    reviewed: bool = False
 
     def covers(self, tenant_id: str) -> bool:
         """Whether the right holds for this tenant."""
@@ -44,6 +48,10 @@ class Authorizer(Protocol):
         It is asked before the pool is looked up, so that nobody learns of pools they have no right on.
         """
 
+    async def authorize_tenant(self, identity: Identity, pool: PoolName, tenant_id: str) -> None:
+        """Asked for scopes that are `reviewed`: PermissionDenied unless the caller may act for this tenant,
+        for every tenant when it is empty."""
+
 
 class AllowAll:
     """Everybody may do everything: mode insecure."""
@@ -53,6 +61,9 @@ class AllowAll:
     async def authorize(self, identity: Identity, verb: PoolVerb, pool: PoolName) -> Scope:
         """Never refuses."""
         return self._ALL
+
+    async def authorize_tenant(self, identity: Identity, pool: PoolName, tenant_id: str) -> None:
+        """Never refuses."""
 
 
 class StaticGrants:
@@ -78,6 +89,9 @@ class StaticGrants:
                 remedy=f"Ask the pool's administrator for the verb {verb} on this pool.",
             )
         return Scope(tuple(tenants))
+
+    async def authorize_tenant(self, identity: Identity, pool: PoolName, tenant_id: str) -> None:
+        """The scope says everything."""
 
 
 def _matches(grant: Grant, identity: Identity, pool: PoolName) -> bool:

@@ -184,6 +184,9 @@ class Journey:
         # A proof that was sent and not taken: the store allows one swap in 2 s.
         if named in self._proof:
             return Owner.UNKNOWN
+        # Nobody has tried its channel yet, so nothing says that it is broken.
+        if (other := self._table.hosts.get(named.pod_uid)) is not None and not other.tried:
+            return Owner.UNKNOWN
         if await self._fleet.membership.ended(named):
             self._proof.add(named)
             return Owner.ENDED

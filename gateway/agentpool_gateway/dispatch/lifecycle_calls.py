@@ -10,6 +10,7 @@ import grpc.aio
 
 from agentpool_core.errors import AgentPoolError, IllegalTransition, InstanceNotFound
 from agentpool_core.lifecycle import State, Tier
+from agentpool_gateway.dispatch.cancellation import caller_cancelled
 from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.membership.table import PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
@@ -80,9 +81,12 @@ class LifecycleCalls:
             link, token = await journey.next_host()
             try:
                 instance = await call(link, token, max(journey.seconds_left, 0.001))
-            except grpc.aio.AioRpcError as exc:
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as exc:
+                if caller_cancelled():
+                    raise
                 try:
-                    await journey.failed(link, exc, accepted=False)
+                    error = exc if isinstance(exc, grpc.aio.AioRpcError) else None
+                    await journey.failed(link, error, accepted=False)
                 except AgentPoolError as failure:
                     if broke and wanted is not None and (done := _already(failure, instance_id, wanted)):
                         return done

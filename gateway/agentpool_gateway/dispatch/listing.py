@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import grpc.aio
 from agentpool_core.config import Storage
 from agentpool_core.errors import AgentPoolError, DeadlineExceeded, InstanceNotFound, NoHost, Unavailable
 from agentpool_core.lifecycle import State, Tier
+from agentpool_gateway.dispatch.cancellation import caller_cancelled
 from agentpool_gateway.membership.table import Host, PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
 from agentpool_proto.v1.host_pb2 import InstanceRequest, ListRequest, ListResponse
@@ -128,7 +130,12 @@ class Listing:
         failure: AgentPoolError = NoHost("No ready host can list instances.", retry_after_seconds=1.0)
         for host in self._hosts():
             try:
-                return await call(self._fleet.links[host.id])
+                # A host may leave the membership while another one is asked.
+                if host.id in self._fleet.links:
+                    return await call(self._fleet.links[host.id])
+            except asyncio.CancelledError:
+                if caller_cancelled():
+                    raise
             except grpc.aio.AioRpcError as exc:
                 failure = from_rpc_error(exc) or Unavailable("The host broke off.", retry_after_seconds=1.0)
                 if isinstance(failure, InstanceNotFound):

@@ -10,10 +10,17 @@ from typing import Protocol
 
 import grpc.aio
 
-from agentpool_core.errors import AgentPoolError, InstanceNotFound, PoolDisabled, Unavailable
+from agentpool_core.errors import (
+    AgentPoolError,
+    InstanceDeclared,
+    InstanceNotFound,
+    PoolDisabled,
+    Unavailable,
+)
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import InstanceKey
 from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Milestones, Part, Started
+from agentpool_gateway.dispatch.cancellation import caller_cancelled
 from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
 from agentpool_gateway.dispatch.listing import Listing, ListQuery, Page
@@ -25,6 +32,8 @@ from agentpool_proto.v1.host_pb2 import ActivateRequest, HostInvokeRequest
 from agentpool_proto.v1.types_pb2 import Accepted, Instance, InvokeEvent
 
 SUCCESS = "success"
+DECLARED = "declared"
+"""Origin of an instance that an AgentInstance object declares."""
 
 
 class InFlight:
@@ -111,16 +120,19 @@ class PoolManager:
         return await self._listing.page(query)
 
     async def pause_instance(self, instance_id: str) -> Instance:
-        """Keep its state, end its process, refuse requests until resumed."""
+        """Keep its state, end its process, refuse requests until resumed; InstanceDeclared."""
+        await self._undeclared(instance_id)
         return await self._lifecycle.pause(instance_id)
 
     async def resume_instance(self, instance_id: str) -> Instance:
-        """Lift a pause; the instance is resident afterwards."""
+        """Lift a pause; the instance is resident afterwards. InstanceDeclared."""
         self._enabled()
+        await self._undeclared(instance_id)
         return await self._lifecycle.resume(instance_id)
 
     async def terminate_instance(self, instance_id: str) -> Instance:
-        """End it and erase its state."""
+        """End it and erase its state; InstanceDeclared."""
+        await self._undeclared(instance_id)
         return await self._lifecycle.terminate(instance_id)
 
     def instance_id(self, tenant_id: str, project_id: str) -> str:
@@ -182,6 +194,14 @@ class PoolManager:
         if self.table.owner(accepted.instance_id) is not link.host:
             self.table.accepted(link.host, _resident(call, accepted))
 
+    async def _undeclared(self, instance_id: str) -> None:
+        # Two writers of one wish would undo each other for ever.
+        instance = self.table.instance(instance_id)
+        if instance is None or not instance.origin:
+            instance = await self._listing.find(instance_id)
+        if instance is not None and (instance.origin == DECLARED or instance.declared_uid):
+            raise InstanceDeclared(f"An AgentInstance declares the instance {instance_id}.")
+
     def _enabled(self) -> None:
         if not self.table.config.enabled:
             raise PoolDisabled("The pool is switched off.")
@@ -236,6 +256,11 @@ class _Attempt:
             if self.done:
                 return None
             raise
+        except asyncio.CancelledError:
+            if caller_cancelled():
+                raise
+            self._over = True
+            return None
         if not isinstance(event, InvokeEvent):
             self._over = True
             return None

@@ -24,6 +24,8 @@ BACKOFF_FIRST_SECONDS = 0.005
 BACKOFF_LAST_SECONDS = 1.0
 SNAPSHOT_SECONDS = 10.0
 """A host that accepts a watch answers with its snapshot at once; later means that it hangs."""
+CLOSE_SECONDS = 5.0
+"""How long requests in flight may take to end at a host that left the membership."""
 _WATCH = frozenset({Verb.WATCH})
 CALLS = frozenset({Verb.INVOKE, Verb.ACTIVATE, Verb.PAUSE, Verb.RESUME, Verb.TERMINATE, Verb.GET})
 """Verbs in the token of every call: one token per host serves all, so it is signed twice a minute."""
@@ -86,7 +88,8 @@ class HostLink:
                 await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
                 delay = min(delay * 2, BACKOFF_LAST_SECONDS)
         finally:
-            await self.channel.close(None)
+            # A pod that was deleted may still answer what it has begun.
+            await self.channel.close(CLOSE_SECONDS)
 
     async def _look_for_end(self) -> None:
         incarnation = self.host.incarnation

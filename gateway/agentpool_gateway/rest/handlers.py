@@ -67,7 +67,7 @@ class Handlers:
         key = schemas.parse_idempotency_key(exchange.header(b"idempotency-key"))
         query = exchange.query(("consistency",))
         body = schemas.parse_invoke(await exchange.body(limit + schemas.ENVELOPE_BYTES), limit)
-        entry.scope.require(body.tenant_id)
+        await self.gate.may_act_for(entry, body.tenant_id)
         if body.tier is not None:
             await self.gate.may_place(entry, body.tenant_id)
         return InvokeCall(
@@ -103,6 +103,7 @@ class Handlers:
         """Instances of the pool, also those that nobody holds."""
         entry = await self._enter(exchange, PoolVerb.GET)
         query = schemas.parse_list_query(exchange.query(schemas.LIST_PARAMETERS), entry.scope.visible)
+        await self.gate.may_list(entry, query.tenant_id)
         page = await entry.pool.list_instances(query)
         views = [schemas.instance_view(one) for one in page.instances]
         await exchange.reply(schemas.InstancesView(views, page.cursor))
@@ -117,7 +118,7 @@ class Handlers:
         entry = await self._enter(exchange, PoolVerb.INVOKE)
         exchange.query(())
         body = schemas.parse_create(await exchange.body(schemas.ENVELOPE_BYTES))
-        entry.scope.require(body.tenant_id)
+        await self.gate.may_act_for(entry, body.tenant_id)
         if body.tier is not None:
             await self.gate.may_place(entry, body.tenant_id)
         created = await entry.pool.get_or_create_instance(body.tenant_id, body.project_id, body.tier)

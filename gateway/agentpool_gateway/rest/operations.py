@@ -91,6 +91,7 @@ _SERVE: Problems = (
 _CHANGE: Problems = (
     errors.InstanceNotFound,
     errors.IllegalTransition,
+    errors.InstanceDeclared,
     errors.NoHost,
     errors.NotOwner,
     errors.StoreUnavailable,

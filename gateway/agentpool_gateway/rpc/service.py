@@ -116,6 +116,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
             limit=parse_limit(str(request.limit or 100)),
             visible=entry.scope.visible,
         )
+        await self._gate.may_list(entry, query.tenant_id)
         page = await entry.pool.list_instances(query)
         return gateway_pb2.ListInstancesResponse(instances=page.instances, cursor=page.cursor)
 
@@ -162,7 +163,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     async def _tier(self, entry: Entry, tenant_id: str, project_id: str, tier: str) -> Any:
         _name("tenant_id", tenant_id)
         _name("project_id", project_id)
-        entry.scope.require(tenant_id)
+        await self._gate.may_act_for(entry, tenant_id)
         wanted = parse_tier(tier)
         if wanted is not None:
             await self._gate.may_place(entry, tenant_id)

@@ -28,7 +28,7 @@ def test_help_is_there_at_once() -> None:
 def test_the_demonstration_answers_again_after_its_host_was_killed_and_leaves_nothing() -> None:
     before = redis_servers()
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools/demo_local.py")], capture_output=True, text=True, timeout=100
+        [sys.executable, "-m", "tools.demo_local"], capture_output=True, text=True, timeout=100
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("acme/handbook  WARM") >= 6

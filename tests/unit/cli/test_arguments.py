@@ -35,10 +35,80 @@ def test_wrong_usage_ends_with_exit_code_2(argv: list[str], capsys: pytest.Captu
     assert "error:" in capsys.readouterr().err
 
 
+KUBECTL = [
+    pytest.param([], "you must specify a command of kubectl agentpool", "kubectl agentpool", id="no command"),
+    pytest.param(
+        ["shout"],
+        'unknown command "shout" for "kubectl agentpool"',
+        "kubectl agentpool",
+        id="an unknown command",
+    ),
+    pytest.param(
+        ["instances", "list", "--colour=red"],
+        "unknown flag: --colour",
+        "kubectl agentpool",
+        id="an unknown flag",
+    ),
+    pytest.param(
+        ["status", "-x"],
+        "unknown shorthand flag: 'x' in -x",
+        "kubectl agentpool",
+        id="an unknown shorthand",
+    ),
+    pytest.param(
+        ["status", "extra"],
+        'unexpected argument "extra" for "kubectl agentpool"',
+        "kubectl agentpool",
+        id="one argument too many",
+    ),
+    pytest.param(
+        ["status", "--pool"],
+        "flag needs an argument: --pool",
+        "kubectl agentpool status",
+        id="a flag without its value",
+    ),
+    pytest.param(
+        ["status", "-o", "xml"],
+        'invalid argument "xml" for "-o, --output" flag: must be one of: table, wide, json, yaml, name',
+        "kubectl agentpool status",
+        id="a value that is none of those there are",
+    ),
+    pytest.param(
+        ["status", "--timeout", "soon"],
+        'invalid argument "soon" for "--timeout" flag',
+        "kubectl agentpool status",
+        id="a value of another kind",
+    ),
+    pytest.param(
+        ["status", "--timeout", "0"],
+        'invalid argument for "--timeout" flag: 0 is not a time in seconds (above 0, at most a day)',
+        "kubectl agentpool status",
+        id="a value out of bounds",
+    ),
+    pytest.param(
+        ["instances", "get"],
+        'required argument(s) "id" not set',
+        "kubectl agentpool instances get",
+        id="an argument that is missing",
+    ),
+]
+
+
+@pytest.mark.parametrize(("argv", "says", "program"), KUBECTL)
+def test_as_a_plugin_wrong_usage_is_told_in_kubectls_words_and_ends_with_its_code(
+    argv: list[str], says: str, program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser("kubectl agentpool").parse_args(argv)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"error: {says}\nSee '{program} --help' for usage.\n"
+
+
 COMMANDS = [
     pytest.param(["dev", "pool.yaml"], "agentpool_cli.dev.command", "run", id="dev"),
     pytest.param(["invoke", "hello"], "agentpool_cli.commands.invoke", "run", id="invoke"),
     pytest.param(["status"], "agentpool_cli.commands.status", "run", id="status"),
+    pytest.param(["doctor"], "agentpool_cli.commands.doctor", "run", id="doctor"),
     *(
         pytest.param(
             ["instances", action, *arguments],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentpool_cli.arguments import build_parser
-from agentpool_cli.connection import Connection, connection_from, read_token
+from agentpool_cli.connection import Connection, connection_from, kubectl_flags, read_token, uses_cluster
 from agentpool_core.errors import InvalidRequest
 
 
@@ -64,6 +64,32 @@ def test_an_empty_or_missing_token_file_is_refused(tmp_path: Path) -> None:
     for name, cause in (("empty", "is empty"), ("missing", "cannot be read")):
         with pytest.raises(InvalidRequest, match=cause):
             read_token(str(tmp_path / name), {})
+
+
+CLUSTERS = [
+    pytest.param("agentpool", [], {}, False, id="by itself it calls this machine"),
+    pytest.param("kubectl agentpool", [], {}, True, id="as a plugin it calls kubectl's cluster"),
+    pytest.param("agentpool", ["--context", "c"], {}, True, id="a context means a cluster"),
+    pytest.param("agentpool", ["--gateway", "a/b"], {}, True, id="so does the name of a gateway"),
+    pytest.param("kubectl agentpool", ["--url", "http://g"], {}, False, id="a URL wins"),
+    pytest.param(
+        "kubectl agentpool", [], {"AGENTPOOL_URL": "http://g"}, False, id="a URL of the environment wins"
+    ),
+]
+
+
+@pytest.mark.parametrize(("program", "argv", "environ", "expected"), CLUSTERS)
+def test_when_the_gateway_is_looked_for_in_a_cluster(
+    program: str, argv: list[str], environ: dict[str, str], expected: bool
+) -> None:
+    options = build_parser(program).parse_args(["status", *argv])
+    assert uses_cluster(options, environ) is expected
+
+
+def test_a_choice_of_cluster_is_handed_to_kubectl() -> None:
+    argv = ["status", "--context", "c", "--kubeconfig", "/k"]
+    options = build_parser("agentpool").parse_args(argv)
+    assert kubectl_flags(options) == ("--context=c", "--kubeconfig=/k")
 
 
 def test_a_token_is_not_shown_by_accident() -> None:
