@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-SOURCES := core gateway agent_container cli tests tools benchmarks examples
-TYPED := $(wildcard core gateway agent_container cli tests tools benchmarks)
+SOURCES := core operator gateway agent_container cli tests tools benchmarks examples
+TYPED := $(wildcard core operator gateway agent_container cli tests tools benchmarks)
 
 # Runs one step quietly: its name and time, and its output only when it fails.
 STEP := tools/step.sh
@@ -60,10 +60,15 @@ verify: $(STAMP) ## fail when a generated file is not what `make generate` write
 	@$(BIN)/python -m tools.verify
 
 .PHONY: test
-test: setup check ## check, then component tests, documentation, and the ownership model
+test: setup check ## check, component tests, documentation, the ownership model, and e2e on a real Kubernetes
 	@$(STEP) component $(BIN)/pytest -q tests/component
-	@if [ -d tests/docs ]; then $(STEP) docs $(BIN)/pytest -q tests/docs; fi
+	@$(STEP) docs $(BIN)/pytest -q tests/docs
 	@$(MAKE) model
+	@$(MAKE) e2e
+
+.PHONY: e2e
+e2e: setup ## chart and operator against a real API server, then everything on real pods
+	@tools/e2e.sh
 
 .PHONY: model
 model: setup ## the ownership state machine on a real redis-server; FULL=1 for ten times the runs
@@ -72,6 +77,10 @@ model: setup ## the ownership state machine on a real redis-server; FULL=1 for t
 .PHONY: bench
 bench: setup ## measure latency, throughput and memory on this machine
 	@$(BIN)/python -m benchmarks
+
+.PHONY: bench-cluster
+bench-cluster: setup deploy ## the same on real pods, with API writes, memory and CPU of operator and gateway
+	@. ./.devcluster/env && $(BIN)/python -m benchmarks --cluster
 
 .PHONY: demo
 demo: setup ## the quickstart on a real Kubernetes: cluster, images, chart, answers in three tiers

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from benchmarks import cluster
 from benchmarks.report import bars, table, write
 from benchmarks.samples import machine
 from benchmarks.scenarios import (
@@ -57,6 +58,7 @@ def main() -> int:
     """Parse the options, measure, report. Exit code 1 when a figure is below its floor."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the requests, for a first look")
+    parser.add_argument("--cluster", action="store_true", help="on the real pods of the development cluster")
     parser.add_argument("--only", choices=GROUPS, action="append", help="one group; rows only, no verdicts")
     parser.add_argument("--name", default="latest", help="name of the files in benchmarks/results/")
     options = parser.parse_args()
@@ -65,6 +67,12 @@ def main() -> int:
         "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "shared": "driver, gateway, host, workers and redis-server share these cores",
     }
+    if options.cluster:
+        facts |= cluster.facts()
+        rows = asyncio.run(cluster.measure())
+        write(RESULTS / "cluster", rows, (), facts)
+        sys.stdout.write(table(rows, (), facts))
+        return 0
     rows = asyncio.run(measure(QUICK if options.quick else Scale(), options.only or tuple(GROUPS)))
     compared = [] if options.only else bars(rows)
     if not options.only:

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import aiohttp
 import grpc.aio
 
-from agentpool_proto.v1.gateway_pb2 import InvokeRequest
+from agentpool_proto.v1.gateway_pb2 import InvokeRequest, PoolRef
 from agentpool_proto.v1.gateway_pb2_grpc import AgentPoolGatewayStub
 from agentpool_proto.v1.host_pb2 import HostInvokeRequest, WatchRequest
 from agentpool_proto.v1.host_pb2_grpc import AgentHostStub
 from agentpool_rpc.channels import open_channel
 from agentpool_rpc.tokens import TokenSigner, Verb
-from benchmarks.stack import Stack
 
 TENANT = "bench"
 TIMEOUT_SECONDS = 60.0
@@ -32,19 +32,53 @@ class Client(Protocol):
         """Drop connections."""
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where a host is, as a gateway knows it."""
+
+    pod_uid: str
+    address: str
+    private_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where a gateway is.
+
+    Attributes:
+        path: of the pool's REST interface.
+        namespace, pool: for gRPC; empty: the gateway's default pool.
+        token: bearer token; empty where none is asked for.
+        tier: asked for in every request; empty: the pool's default.
+    """
+
+    rest: str
+    grpc: str
+    path: str = "/api/v1/pool"
+    namespace: str = ""
+    pool: str = ""
+    token: str = field(default="", repr=False)
+    tier: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What says who calls."""
+        return {"authorization": f"Bearer {self.token}"} if self.token else {}
+
+
 class Direct:
     """A call to the host itself, with a call token as the gateway makes it."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._host = stack.membership["hosts"][0]
-        self._signer = TokenSigner(stack.private_key, "bench", time.time)
-        self._channel = open_channel(self._host["address"])
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._signer = TokenSigner(host.private_key, "bench", time.time)
+        self._channel = open_channel(host.address)
         self._stub: Any = AgentHostStub(self._channel)
         self._incarnation = ""
 
     async def connect(self) -> Self:
         """Learn the host's incarnation, the audience of call tokens."""
-        token = self._signer.authorization(self._host["pod_uid"], frozenset({Verb.WATCH}))
+        token = self._signer.authorization(self._host.pod_uid, frozenset({Verb.WATCH}))
         call = self._stub.Watch(WatchRequest(), metadata=(("authorization", token),))
         async for event in call:
             self._incarnation = event.snapshot.host.incarnation
@@ -71,14 +105,22 @@ class Direct:
 class GatewayGrpc:
     """The gateway's unary Invoke."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._channel = grpc.aio.insecure_channel(stack.grpc)
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._metadata = tuple(gateway.headers.items())
+        self._channel = grpc.aio.insecure_channel(gateway.grpc)
         self._stub: Any = AgentPoolGatewayStub(self._channel)
 
     async def invoke(self, project: str, body: bytes) -> None:
         """See Client."""
-        request = InvokeRequest(tenant_id=TENANT, project_id=project, input=body)
-        await self._stub.Invoke(request, timeout=TIMEOUT_SECONDS)
+        request = InvokeRequest(
+            pool=PoolRef(namespace=self._gateway.namespace, name=self._gateway.pool),
+            tenant_id=TENANT,
+            project_id=project,
+            tier=self._gateway.tier,
+            input=body,
+        )
+        await self._stub.Invoke(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
 
     async def close(self) -> None:
         """See Client."""
@@ -88,13 +130,13 @@ class GatewayGrpc:
 class GatewayRest:
     """The gateway's REST, over kept connections."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._url = f"{stack.rest}/api/v1/pool/invoke"
+    def __init__(self, gateway: Gateway) -> None:
+        self._url = f"{gateway.rest}{gateway.path}/invoke"
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=64),
             timeout=timeout,
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json", **gateway.headers},
         )
 
     async def invoke(self, project: str, body: bytes) -> None:

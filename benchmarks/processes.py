@@ -31,22 +31,23 @@ class Process:
 
 def tree(root: int) -> dict[str, list[Process]]:
     """The descendants of `root` by part."""
-    everything = {process.pid: process for process in _all()}
+    known = {process.pid: process for process in everything()}
     children: dict[int, list[Process]] = {}
-    for process in everything.values():
+    for process in known.values():
         children.setdefault(process.parent, []).append(process)
     found: dict[str, list[Process]] = {}
     waiting = [root]
     while waiting:
         for process in children.get(waiting.pop(), ()):
             waiting.append(process.pid)
-            parent = everything.get(process.parent)
+            parent = known.get(process.parent)
             worker = process.part == "zygote" and parent is not None and parent.part == "zygote"
             found.setdefault("worker" if worker else process.part, []).append(process)
     return found
 
 
-def _all() -> list[Process]:
+def everything() -> list[Process]:
+    """Every process of this machine."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

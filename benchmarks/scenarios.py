@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from benchmarks.clients import Client, Direct, GatewayGrpc, GatewayRest
+from benchmarks.clients import Client, Direct, Gateway, GatewayGrpc, GatewayRest, Host
 from benchmarks.load import Run, closed_loop, open_loop
 from benchmarks.processes import Process, private_bytes, tree
 from benchmarks.samples import Summary
@@ -41,24 +41,26 @@ class Row:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def _row(name: str, run: Run) -> Row:
+def row_of(name: str, run: Run) -> Row:
+    """The times of a run; RuntimeError when a request failed."""
     if run.errors:
         raise RuntimeError(f"{name}: {len(run.errors)} requests failed, first: {run.errors[0]}")
     notes = {"per_second": round(run.per_second), "driver_cores": round(run.driver_cores, 2)}
     return Row(name, Summary.of(run.milliseconds), notes=notes)
 
 
-async def _clients(stack: Stack) -> dict[str, Client]:
+async def clients_of(host: Host, gateway: Gateway) -> dict[str, Client]:
+    """The three ways, by name."""
     return {
-        "direct": await Direct(stack).connect(),
-        "gateway gRPC": GatewayGrpc(stack),
-        "gateway REST": GatewayRest(stack),
+        "direct": await Direct(host).connect(),
+        "gateway gRPC": GatewayGrpc(gateway),
+        "gateway REST": GatewayRest(gateway),
     }
 
 
 async def request_path(stack: Stack, scale: Scale) -> list[Row]:
     """Latency of one caller at a time, then of a schedule, then throughput of 32 callers."""
-    clients = await _clients(stack)
+    clients = await clients_of(stack.host, stack.gateway)
     rows = []
 
     def call(client: Client, projects: int = 1) -> Any:
@@ -71,15 +73,17 @@ async def request_path(stack: Stack, scale: Scale) -> list[Row]:
             await closed_loop(call(client), requests=100)
             run = await closed_loop(call(client), requests=scale.requests // 5)
             _add(runs[name], run)
-    rows += [_row(f"{name}, one caller", run) for name, run in runs.items()]
+    rows += [row_of(f"{name}, one caller", run) for name, run in runs.items()]
     grpc = clients["gateway gRPC"]
     await closed_loop(call(grpc, projects=32), requests=320, callers=32)
-    rows.append(_row("gateway gRPC, 500/s", await open_loop(call(grpc, 32), 500, scale.open_seconds, seed=1)))
+    rows.append(
+        row_of("gateway gRPC, 500/s", await open_loop(call(grpc, 32), 500, scale.open_seconds, seed=1))
+    )
     for name, client in clients.items():
         before = gateway_cpu(stack)
         run = await closed_loop(call(client, projects=32), requests=scale.requests, callers=32)
         used = gateway_cpu(stack) - before
-        rows.append(_row(f"{name}, 32 callers", run))
+        rows.append(row_of(f"{name}, 32 callers", run))
         if used > 0.1:
             rows.append(
                 Row(f"{name}, per core of the gateway", figure=scale.requests / used, unit="requests/s")
@@ -103,29 +107,29 @@ def _add(total: Run, run: Run) -> None:
 
 async def first_requests(stack: Stack, scale: Scale) -> list[Row]:
     """The first request of an instance that nobody has: fork is ahead, ownership and setup are not."""
-    client = GatewayGrpc(stack)
+    client = GatewayGrpc(stack.gateway)
     run = await open_loop(
         lambda number: client.invoke(f"first-{number}", BODY), 10, scale.firsts / 10, seed=2
     )
     await client.close()
-    return [_row("first request of a new instance, 10/s", run)]
+    return [row_of("first request of a new instance, 10/s", run)]
 
 
 async def evicted_requests(stack: Stack, scale: Scale) -> list[Row]:
     """A host full of idle instances: each request evicts one and restores another."""
-    client = GatewayGrpc(stack)
+    client = GatewayGrpc(stack.gateway)
     projects = 100
     await closed_loop(lambda number: client.invoke(f"evicted-{number}", BODY), requests=projects)
     run = await closed_loop(
         lambda number: client.invoke(f"evicted-{number % projects}", BODY), requests=scale.firsts
     )
     await client.close()
-    return [_row("first request after eviction, host full", run)]
+    return [row_of("first request after eviction, host full", run)]
 
 
 async def state_changes(stack: Stack, scale: Scale) -> list[Row]:
     """What it costs to make a change durable before the answer leaves."""
-    client = GatewayGrpc(stack)
+    client = GatewayGrpc(stack.gateway)
     changes = {"unchanged": b"{}", "changes 100 B": b'{"change":100}', "changes 100 kB": b'{"change":100000}'}
     runs = {name: Run() for name in changes}
     for _ in range(5):
@@ -134,7 +138,7 @@ async def state_changes(stack: Stack, scale: Scale) -> list[Row]:
             _add(runs[name], run)
     await client.close()
     return [
-        _row(f"answer that {name}" if "changes" in name else "answer, unchanged", run)
+        row_of(f"answer that {name}" if "changes" in name else "answer, unchanged", run)
         for name, run in runs.items()
     ]
 
@@ -145,7 +149,7 @@ async def _change(client: Client, body: bytes, number: int) -> None:
 
 async def residents(stack: Stack, scale: Scale) -> list[Row]:
     """Many instances at once: memory after ten answers each, and CPU while nobody asks."""
-    client = GatewayGrpc(stack)
+    client = GatewayGrpc(stack.gateway)
 
     def call(number: int) -> Any:
         return client.invoke(f"resident-{number % scale.residents}", BODY)
@@ -161,8 +165,8 @@ async def residents(stack: Stack, scale: Scale) -> list[Row]:
     await client.close()
     per_instance = 100 * used / scale.idle_seconds / scale.residents
     return [
-        _row(f"filling {scale.residents} instances, 4 callers", filled),
-        _row(f"{scale.residents} instances resident, 16 callers", answered),
+        row_of(f"filling {scale.residents} instances, 4 callers", filled),
+        row_of(f"{scale.residents} instances resident, 16 callers", answered),
         Row("instances resident", figure=float(scale.residents), unit="instances"),
         Row(
             "private memory of an instance, median",

@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
+
+from benchmarks.clients import Gateway, Host
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60.0
@@ -33,16 +34,17 @@ class Stack:
     pid: int
 
     @property
-    def private_key(self) -> bytes:
-        """The key that the gateway signs call tokens with; the driver of direct calls signs with it too."""
-        return (self.state_dir / "call-token.pem").read_bytes()
+    def gateway(self) -> Gateway:
+        """How to call the gateway."""
+        return Gateway(self.rest, self.grpc)
 
     @property
-    def membership(self) -> dict[str, Any]:
-        """The one pool with its hosts."""
-        text = (self.state_dir / "membership.json").read_text()
-        pool: dict[str, Any] = json.loads(text)["pools"][0]
-        return pool
+    def host(self) -> Host:
+        """The one host; the driver of direct calls signs with the gateway's key."""
+        membership = json.loads((self.state_dir / "membership.json").read_text())
+        found = membership["pools"][0]["hosts"][0]
+        key = (self.state_dir / "call-token.pem").read_bytes()
+        return Host(found["pod_uid"], found["address"], key)
 
 
 def _directory() -> Path:
