@@ -64,6 +64,7 @@ class App:
         self.queue = WorkQueue()
         self._elector: Elector | None = None
         self._pools: PoolReconciler | None = None
+        self._fleet: Fleet | None = None
         self.metrics = OperatorMetrics(
             depth=lambda: len(self.queue),
             sizes=lambda: self._pools.sizes if self._pools is not None else {},
@@ -132,10 +133,11 @@ class App:
         await self._wait_for_crds(kube)
         private, public = await self._keys(kube)
         signer = TokenSigner(private, "operator", time.time)
-        fleet = Fleet(signer, self._host_changed, address=self._address)
+        self._fleet = fleet = Fleet(signer, self._host_changed, address=self._address)
         parts = Parts(
             cluster=kube,
             cache=self.cache,
+            queue=self.queue,
             fleet=fleet,
             access=Access(kube, settings.namespace, settings.redis_secret, settings.redis_address),
             recorder=Recorder(kube, settings.identity),
@@ -198,6 +200,11 @@ class App:
             held = view.instances.get(instance_id) if view is not None else None
             busy = held is not None and held.state is State.BUSY
             self.queue.add(key, SHOWN_LATE_SECONDS if busy else 0.0)
+        pod = self._fleet.pod(link.pod_uid) if self._fleet is not None else None
+        own = self.cache.standing_for(pod.instance) if pod is not None and pod.instance else None
+        if host_changed and own is not None:
+            # Its instance may wait for just this host.
+            self.queue.add(Key(Subject.INSTANCE, own.namespace, own.name))
         # What happens on a pod of one instance changes pods; on a shared one it is a count.
         waits = 0.0 if host_changed or not link.shared else COUNTS_SECONDS
         self.queue.add(Key(Subject.POOL, *link.pool), waits)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import structlog
 
+from agentpool_operator.cancellation import heed_cancellation
+
 log = structlog.get_logger(__name__)
 
 MAX_KEYS = 50_000
@@ -192,3 +194,4 @@ async def work(
             queue.done(key, again)
             outcome = Outcome.DONE if again is None else Outcome.AGAIN
         observe(key, outcome, time.monotonic() - began)
+        heed_cancellation()

@@ -109,8 +109,8 @@ class Pool:
         assert found is not None
         return found
 
-    def ready(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until it is Ready as it is written now, and its waiting pods wait."""
+    def ready(self, seconds: float = READY_SECONDS, waiting: int | None = None) -> None:
+        """Wait until it is Ready as it is written now, and so many pods wait; all that are to when unset."""
 
         def is_ready() -> bool:
             body = self.body
@@ -119,7 +119,7 @@ class Pool:
             return (
                 status.get("observedGeneration") == generation
                 and condition(body, "Ready").get("status") == "True"
-                and generic.get("ready") == generic.get("wanted")
+                and generic.get("ready", 0) >= (generic.get("wanted", 0) if waiting is None else waiting)
             )
 
         until(is_ready, f"pool {self.namespace}/{self.name} is ready: {self.explain}", seconds)
@@ -185,7 +185,7 @@ class Pool:
             return found
 
         found = until(told, f"{project} answers: {self.explain}", 30)
-        assert found["output"]["answer"] == text
+        assert found["output"]["answer"] == text, found
         return found
 
     def instance(self, instance_id: str) -> httpx.Response:
@@ -217,7 +217,7 @@ class Installed:
         return name
 
     def caller(self, namespace: str, name: str, *verbs: str, pools: Sequence[str] = ()) -> str:
-        """The token of a new ServiceAccount with these verbs on these pools; empty: on all of the namespace."""
+        """The token of a new ServiceAccount with these verbs on these pools, or on all."""
         meta = {"name": name, "namespace": namespace}
         self.kube.create("serviceaccounts", {"metadata": meta})
         if verbs:

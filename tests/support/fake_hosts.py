@@ -254,13 +254,17 @@ class SimulatedNode:
         if {key: deployment.get("status", {}).get(key, 0) for key in status} != status:
             await self._client.merge(DEPLOYMENTS, "default", metadata["name"], {"status": status}, "status")
 
-    async def fail(self, name: str, code: int = 1, message: str = "it broke") -> None:
+    async def fail(
+        self, name: str, code: int = 1, message: str = "it broke", ran_seconds: float = 600
+    ) -> None:
         """A pod ends by itself."""
         host = self.named(name)
         await host.stop()
         ended = {"exitCode": code, "message": message, "reason": "Error"}
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        state = {"terminated": {**ended, "startedAt": now, "finishedAt": now}}
+        began, now = (
+            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - ago)) for ago in (ran_seconds, 0)
+        )
+        state = {"terminated": {**ended, "startedAt": began, "finishedAt": now}}
         containers = [_container("workers", "image", state), _container("host", "image", state)]
         await self._status(name, {"phase": "Failed", "podIP": None, "containerStatuses": containers})
 
@@ -283,7 +287,7 @@ def _container(name: str, image: str, state: Object, ready: bool = False) -> Obj
 
 def running(image: str) -> Object:
     """The status of a pod that runs and is ready."""
-    state = {"running": {}}
+    state: Object = {"running": {}}
     return {
         "phase": "Running",
         "podIP": "127.0.0.1",

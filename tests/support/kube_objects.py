@@ -51,5 +51,5 @@ def pod_body(name: str = "pod-1", *, role: str = ROLE_GENERIC, **status: Any) ->
 
 def container(name: str, **facts: Any) -> dict[str, Any]:
     """A container's status; `waiting`, `terminated`: its state."""
-    state = {key: facts.pop(key) for key in ("waiting", "terminated") if key in facts}
+    state: dict[str, Any] = {key: facts.pop(key) for key in ("waiting", "terminated") if key in facts}
     return {"name": name, "image": "registry.test/agent:1", "state": state or {"running": {}}, **facts}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A running cluster with an administrator's rights: its API as objects, and kubectl where a user would type."""
+"""A running cluster with an administrator's rights: its API as objects, and kubectl as users type it."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ class Scene:
         self.node = SimulatedNode(client, effective_pool(), self._verifier, frozenset({BROKEN}))
         self.app: App | None = None
         self._task: asyncio.Task[int] | None = None
+        self.node_task: asyncio.Task[None] | None = None
 
     def _verifier(self) -> TokenVerifier:
         return TokenVerifier([self._public.encode()], time.time)
@@ -115,9 +116,17 @@ class Scene:
 
     async def until(self, check: Callable[[], Any], seconds: float = SECONDS) -> None:
         """Wait until a check says yes; TimeoutError otherwise."""
-        if self._task is not None and self._task.done():
-            self._task.result()
-        await eventually(check, seconds)
+        for task in (self._task, self.node_task):
+            if task is not None and task.done():
+                task.result()
+        try:
+            await eventually(check, seconds)
+        except TimeoutError:
+            if self.node_task is not None and self.node_task.done():
+                self.node_task.result()
+            pools = await self.client.list(POOLS, "default")
+            told = [one.get("status", {}).get("conditions") for one in pools]
+            raise TimeoutError(f"{check} said no for {seconds:g} s; pools say {told}") from None
 
     async def clear(self) -> None:
         """Remove what the test made: nothing collects garbage here."""
@@ -157,7 +166,7 @@ async def open_scene(api: ApiServer, redis_url: str, **changes: Any) -> AsyncIte
     await client.apply(SECRETS, RELEASE, secret)
     scene = Scene(client, operator_settings(**changes))
     await scene.start()
-    node = asyncio.create_task(scene.node.run())
+    scene.node_task = node = asyncio.create_task(scene.node.run())
     try:
         yield scene
     finally:

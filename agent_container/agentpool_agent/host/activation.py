@@ -125,9 +125,8 @@ class Activations:
     async def _tier(self, wanted: Wanted, config: EffectivePool, store: Store) -> Tier:
         served = self._host.settings.tiers
         tier = wanted.tier or config.default_tier
-        if len(served) == 1 and tier in served:
-            return tier
         if not wanted.declared_uid:
+            # What exists keeps its tier, whoever asks and wherever it wakes.
             record = await store.get(wanted.key.instance_id)
             if record is not None:
                 tier = record.tier
@@ -135,7 +134,9 @@ class Activations:
                 tier = served[0]
         if tier not in served:
             raise NoHost(
-                f"This host takes {', '.join(served)} instances, not {tier}.", retry_after_seconds=1.0
+                f"This host takes {', '.join(served)} instances, not {tier}.",
+                retry_after_seconds=1.0,
+                details={"tier": tier.value},
             )
         return tier
 

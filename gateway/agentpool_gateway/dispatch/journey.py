@@ -128,6 +128,9 @@ class Journey:
             raise deadline_passed(accepted) from error
         if failure is None:
             await self._broken(link.host)
+        elif isinstance(failure, NoHost):
+            # The store knows an instance that this gateway never saw, in a tier that the host does not take.
+            self._table.learn_tier(self._id, failure.details.get("tier", ""))
         owner = await self._named_owner(failure)
         decision = decide(
             Attempt(

@@ -175,8 +175,20 @@ class PoolTable:
         return [host for host in self.hosts.values() if host.takes_new]
 
     def tier_of(self, instance_id: str, wanted: Tier | None) -> Tier:
-        """The tier by which to place an instance that nobody holds: its last, the wanted, the default."""
+        """The tier by which to place an instance: that of a holder which ends or drains, the last one, the
+        wanted, the default."""
+        held = self.instance(instance_id)
+        if held is not None and held.tier in _TIERS:
+            return Tier(held.tier)
         return self._tiers.get(instance_id) or wanted or self.config.default_tier
+
+    def learn_tier(self, instance_id: str, tier: str) -> None:
+        """The tier that the store has for an instance that nobody holds."""
+        if tier not in _TIERS:
+            return
+        self._tiers[instance_id] = Tier(tier)
+        if len(self._tiers) > REMEMBERED_TIERS:
+            self._tiers.popitem(last=False)
 
     def place(self, instance_id: str, tier: Tier, now: float, avoid: Collection[str] = ()) -> Host | None:
         """A host for an instance that nobody holds: for HOT and COLD a waiting generic one if there is
@@ -257,9 +269,7 @@ class PoolTable:
         if others:
             self._owners[instance_id] = max(others, key=lambda one: one.instances[instance_id].epoch)
         elif instance.tier in _TIERS and instance.tier != self.config.default_tier:
-            self._tiers[instance_id] = Tier(instance.tier)
-            if len(self._tiers) > REMEMBERED_TIERS:
-                self._tiers.popitem(last=False)
+            self.learn_tier(instance_id, instance.tier)
 
     def _forget(self, host: Host) -> None:
         for instance_id in list(host.instances):

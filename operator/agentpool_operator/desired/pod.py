@@ -183,38 +183,15 @@ def _host(
     role: str, owner: Owner, pool: AgentPool, effective: EffectivePool, base: PodDefaults
 ) -> dict[str, Any]:
     redis = effective.checkpoint.storage is Storage.REDIS
-    tiers = {
-        ROLE_WARM: (Tier.WARM,),
-        ROLE_HOT: (Tier.HOT,),
-        ROLE_GENERIC: generic_tiers(pool, effective) or (Tier.COLD,),
-    }[role]
-    values = {
-        "AGENTPOOL_LISTEN": f"0.0.0.0:{HOST_PORT}",
-        "AGENTPOOL_METRICS_PORT": str(HOST_METRICS_PORT),
-        "AGENTPOOL_RUN_DIR": RUN_DIRECTORY,
-        "AGENTPOOL_POOL": owner.name,
-        "AGENTPOOL_ROLE": "Shared" if role == ROLE_WARM else "Generic",
-        "AGENTPOOL_TIERS": ",".join(tier.value for tier in tiers),
-        "AGENTPOOL_PUBLIC_KEYS": base.public_keys,
-        "AGENTPOOL_DRAIN_SECONDS": str(DRAIN_SECONDS),
-        "AGENTPOOL_LOG_LEVEL": base.log_level,
-        **({"AGENTPOOL_REDIS_URL_FILE": REDIS_URL_FILE} if redis else {}),
-    }
-    identity = [
-        _field("AGENTPOOL_POD", "metadata.name"),
-        _field("AGENTPOOL_POD_UID", "metadata.uid"),
-        _field("AGENTPOOL_NAMESPACE", "metadata.namespace"),
-    ]
     mounts: list[dict[str, Any]] = [{"name": RUN_VOLUME, "mountPath": RUN_DIRECTORY}]
     if redis:
-        mounts.append(
-            {"name": REDIS_VOLUME, "mountPath": REDIS_URL_FILE.rpartition("/")[0], "readOnly": True}
-        )
+        folder = REDIS_URL_FILE.rpartition("/")[0]
+        mounts.append({"name": REDIS_VOLUME, "mountPath": folder, "readOnly": True})
     return {
         "name": CONTAINER_HOST,
         **_image(pool, base),
         "command": ["python", "-m", "agentpool_agent.host"],
-        "env": [*_env(values), *identity],
+        "env": _host_env(role, owner, generic_tiers(pool, effective), redis, base),
         "ports": [
             {"name": "grpc", "containerPort": HOST_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": HOST_METRICS_PORT, "protocol": "TCP"},
@@ -230,6 +207,30 @@ def _host(
         "securityContext": _security(HOST_UID),
         "volumeMounts": mounts,
     }
+
+
+def _host_env(
+    role: str, owner: Owner, generic: Sequence[Tier], redis: bool, base: PodDefaults
+) -> list[dict[str, Any]]:
+    tiers = {ROLE_WARM: (Tier.WARM,), ROLE_HOT: (Tier.HOT,), ROLE_GENERIC: generic or (Tier.COLD,)}[role]
+    values = {
+        "AGENTPOOL_LISTEN": f"0.0.0.0:{HOST_PORT}",
+        "AGENTPOOL_METRICS_PORT": str(HOST_METRICS_PORT),
+        "AGENTPOOL_RUN_DIR": RUN_DIRECTORY,
+        "AGENTPOOL_POOL": owner.name,
+        "AGENTPOOL_ROLE": "Shared" if role == ROLE_WARM else "Generic",
+        "AGENTPOOL_TIERS": ",".join(tier.value for tier in tiers),
+        "AGENTPOOL_PUBLIC_KEYS": base.public_keys,
+        "AGENTPOOL_DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "AGENTPOOL_LOG_LEVEL": base.log_level,
+        **({"AGENTPOOL_REDIS_URL_FILE": REDIS_URL_FILE} if redis else {}),
+    }
+    return [
+        *_env(values),
+        _field("AGENTPOOL_POD", "metadata.name"),
+        _field("AGENTPOOL_POD_UID", "metadata.uid"),
+        _field("AGENTPOOL_NAMESPACE", "metadata.namespace"),
+    ]
 
 
 def _probe(service: str, period: int, failures: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from agentpool_operator.cache import Cache, InstanceRef
 from agentpool_operator.kube.kinds import Object
 from agentpool_operator.queue import Key, Subject, WorkQueue
 
-DELETED = "DELETED"
+ADDED, DELETED = "ADDED", "DELETED"
 
 
 class Doors:
@@ -48,6 +48,9 @@ class Doors:
             ref = self._cache.instance_drop(namespace, name)
         else:
             ref = self._cache.instance_put(body)
+            if kind == ADDED:
+                # The operator's own record is known before its event comes; nobody has looked at it yet.
+                ref = self._cache.instance(namespace, name)
         if ref is not None:
             self._instance(ref)
             self._queue.add(Key(Subject.POOL, ref.namespace, ref.pool))

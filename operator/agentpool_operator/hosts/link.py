@@ -15,6 +15,7 @@ import structlog
 from agentpool_core.errors import AgentPoolError
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
+from agentpool_operator.cancellation import heed_cancellation
 from agentpool_operator.plan.views import HeldView, HostView
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
 from agentpool_rpc.channels import open_channel
@@ -133,9 +134,7 @@ class HostLink:
         delay = BACKOFF_FIRST_SECONDS
         while True:
             reason = await self._watch()
-            # A call that ends at the very moment of a cancellation reports its own end instead.
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError
+            heed_cancellation()
             if self._status is not None:
                 delay = BACKOFF_FIRST_SECONDS
                 log.info("host_lost", pod_uid=self.pod_uid, reason=reason)
@@ -231,8 +230,7 @@ class HostLink:
             try:
                 await self._call(self._stub.Configure, request, CALL_SECONDS)
             except (AgentPoolError, HostAway) as exc:
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise asyncio.CancelledError from exc
+                heed_cancellation()
                 failures += 1
                 self.refusal = str(exc)
                 log.warning("configure_failed", pod_uid=self.pod_uid, reason=str(exc))
@@ -240,7 +238,10 @@ class HostLink:
                 await asyncio.sleep(min(30.0, 2.0**failures * 0.1))
                 self._news.set()
             else:
-                failures, self.refusal, self._sent = 0, "", config.body
+                mended, failures, self.refusal, self._sent = bool(self.refusal), 0, "", config.body
+                if mended:
+                    # The host's own report may have come before this answer.
+                    self._changed(self, frozenset(), True)
 
     async def activate(
         self, held: types_pb2.Instance, declared_uid: str, ended: frozenset[Incarnation]
@@ -297,6 +298,7 @@ class HostLink:
         try:
             return await method(request, metadata=(("authorization", token),), timeout=seconds)
         except grpc.aio.AioRpcError as exc:
+            heed_cancellation()
             error = from_rpc_error(exc)
             if error is not None:
                 raise error from exc

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -72,7 +72,7 @@ class Elector:
         self._namespace, self._name, self._identity = namespace, name, identity
         self._timing = timing
         self._clock, self._wall, self._sleep = clock, wall, sleep
-        self._seen: tuple[Any, ...] = ()
+        self._seen = ""
         self._seen_at = 0.0
         self._deadline = float("-inf")
 
@@ -140,7 +140,7 @@ class Elector:
         if not holder or holder == self._identity:
             return True
         self._deadline = float("-inf")
-        seen = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
+        seen = str(lease["metadata"].get("resourceVersion"))
         if seen != self._seen:
             self._seen, self._seen_at = seen, self._clock()
         # The other one's own word, so that candidates of different settings never overlap.

@@ -66,7 +66,7 @@ class InstanceReconciler:
             return await self._end(key)
         if "deletionTimestamp" in body["metadata"]:
             return None
-        self._parts.cache.instance_put(body)
+        self._parts.instance_seen(body)
         try:
             instance = read_object(AgentInstance, body)
         except InvalidRequest as exc:
@@ -283,7 +283,7 @@ class InstanceReconciler:
         identity = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
         status = {"metadata": identity, "status": after}
         written = await self._parts.cluster.apply(INSTANCES, metadata["namespace"], status, "status")
-        self._parts.cache.instance_put(written)
+        self._parts.instance_seen(written)
         if report.problem is not None:
             await self._parts.recorder.tell(
                 INSTANCES, body, report.problem.reason, report.problem.message, warning=True

@@ -12,7 +12,8 @@ from random import Random
 from agentpool_operator.cache import Cache
 from agentpool_operator.desired.pod import PodDefaults
 from agentpool_operator.hosts import Fleet
-from agentpool_operator.kube.kinds import Cluster
+from agentpool_operator.kube.kinds import Cluster, Object
+from agentpool_operator.queue import Key, Subject, WorkQueue
 from agentpool_operator.reconcile.access import Access
 from agentpool_operator.report.events import Recorder
 
@@ -29,6 +30,7 @@ class Parts:
 
     cluster: Cluster
     cache: Cache
+    queue: WorkQueue
     fleet: Fleet
     access: Access
     recorder: Recorder
@@ -38,3 +40,10 @@ class Parts:
     wall: Callable[[], float] = time.time
     suffix: Callable[[], str] = lambda: secrets.token_hex(3)
     random: Random = field(default_factory=Random)
+
+    def instance_seen(self, body: Object) -> None:
+        """Take note of an AgentInstance as it was read or written. Its event will bring nothing new then, so
+        its pool is looked at now."""
+        ref = self.cache.instance_put(body)
+        if ref is not None:
+            self.queue.add(Key(Subject.POOL, ref.namespace, ref.pool))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from agentpool_core.errors import AgentPoolError
+from agentpool_operator.cancellation import heed_cancellation
 from agentpool_operator.hosts import HostAway
 from agentpool_operator.kube.kinds import INSTANCES, POOLS, KubeError, Object
 from agentpool_operator.queue import Key, Subject, WorkQueue
@@ -44,11 +45,13 @@ class Resync:
             try:
                 await self.once()
             except KubeError as exc:
+                heed_cancellation()
                 log.warning("resync_failed", reason=str(exc))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             left = self._every
             while left > 0:
+                heed_cancellation()
                 pause = min(left, RETRY_SECONDS)
                 await asyncio.sleep(pause)
                 left -= pause

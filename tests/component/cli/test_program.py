@@ -9,8 +9,6 @@ import time
 
 import psutil
 
-from support.dev import ROOT
-
 HELP_SECONDS = 0.15
 """A person notices more than this; shell completion calls the program at each press of the key."""
 

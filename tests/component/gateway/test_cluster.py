@@ -310,6 +310,17 @@ async def test_a_request_whose_pod_is_gone_for_good_ends_with_an_error_not_in_si
         assert (answer.status_code, answer.json()["code"]) == (502, "OutcomeUnknown")
 
 
+async def test_sigterm_ends_it_in_order_with_watches_open(tmp_path: Path) -> None:
+    async with world(tmp_path) as made:
+        assert await invoke(made.client()) == 200
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert await made.gateway.stop() == 0
+        assert loop.time() - began < 5
+        assert '"event": "gateway_stopped"' in made.gateway.log
+        assert "Traceback" not in made.gateway.log and "Unclosed" not in made.gateway.log
+
+
 async def test_what_the_cluster_lacks_is_logged_with_its_remedy(tmp_path: Path) -> None:
     async with kube_api() as api:
         api.missing = POOLS

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
+from agentpool_operator.app import App
 from agentpool_operator.kube.kinds import INSTANCES, LEASES
-from support.operators import RELEASE, Scene
+from support.operators import RELEASE, Scene, operator_settings
 
 SMALL = {"warmup": {"count": 2}}
 
@@ -48,3 +52,27 @@ async def test_a_deletion_that_no_operator_saw_is_carried_out(scene: Scene) -> N
 
     await scene.until(ended)
     assert "terminate" in held[0].calls
+
+
+async def test_a_second_operator_waits_and_takes_over_at_once(scene: Scene) -> None:
+    await scene.pool(SMALL)
+    await scene.until(scene.ready)
+    second = App(operator_settings(identity="second"), scene.node.address)
+    task = asyncio.create_task(second.run())
+    await asyncio.sleep(1)
+    assert second.cache.pools == ()
+    began = time.monotonic()
+    await scene.stop()
+
+    async def leads() -> bool:
+        lease = await scene.client.get(LEASES, RELEASE, "agentpool-operator")
+        return lease is not None and lease["spec"]["holderIdentity"] == "second" and bool(second.cache.pools)
+
+    await scene.until(leads)
+    assert time.monotonic() - began < 3
+    before = {body["metadata"]["uid"] for body in await scene.pods()}
+    await scene.pool({"warmup": {"count": 3}})
+    await scene.until(scene.ready)
+    assert before < {body["metadata"]["uid"] for body in await scene.pods()}
+    second.stopping.set()
+    assert await task == 0

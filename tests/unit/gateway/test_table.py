@@ -210,3 +210,17 @@ def test_an_answer_of_a_host_that_is_not_watched_makes_no_route() -> None:
     routes.accepted(a, instance("i"))
     routes.answered(a, instance("i"))
     assert routes.owner("i") is None
+
+
+def test_an_instance_whose_holder_ends_is_placed_by_its_own_tier() -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a, role="Generic", tiers=("COLD",)), [instance("i", tier="COLD")])
+    routes.mark_ended(a)
+    assert routes.tier_of("i", None) is Tier.COLD
+
+
+def test_the_tier_that_the_store_has_is_learnt() -> None:
+    routes, _ = table("a")
+    routes.learn_tier("i", "COLD")
+    routes.learn_tier("i", "")
+    assert routes.tier_of("i", None) is Tier.COLD

@@ -88,12 +88,12 @@ def test_a_pool_in_memory_mounts_no_secret() -> None:
     assert "redis" not in {volume["name"] for volume in of.spec["volumes"]}
 
 
-SAME = {
+SAME: dict[str, dict[str, Any]] = {
     "an idle time": {"tiers": {"warm": {"idleSeconds": 5}}},
     "the number of waiting pods": {"warmup": {"count": 9}},
     "a limit": {"limits": {"inputBytes": 9}},
 }
-OTHER = {
+OTHER: dict[str, dict[str, Any]] = {
     "the image": {"agent": {"entrypoint": "a.b:C", "image": "registry.test/other:2"}},
     "the entrypoint": {"agent": {"entrypoint": "a.b:D"}},
     "a quota that sizes pods": {"tiers": {"cold": {"quota": {"memory": "1Gi"}}}},

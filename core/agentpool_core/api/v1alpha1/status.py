@@ -8,12 +8,16 @@ is kept.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
 from agentpool_core.api.v1alpha1.meta import Part
 from agentpool_core.lifecycle import State, Tier
+
+ATOMIC: Final[dict[str, Any]] = {"x-kubernetes-map-type": "atomic"}
+"""Replaced as a whole. Merged key by key, a map whose last key is no longer applied becomes null, which the
+schema refuses: the status could never be written again."""
 
 
 class ConditionStatus(StrEnum):
@@ -56,7 +60,7 @@ class AgentPoolStatus(Part):
     effective: dict[str, Any] | None = Field(
         default=None,
         description="The configuration in force: defaults and environment included, plain units.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, **ATOMIC},
     )
     replicas: int | None = Field(default=None, description="Shared pods of the WARM tier.")
     ready_replicas: int | None = Field(
@@ -68,7 +72,9 @@ class AgentPoolStatus(Part):
     )
     resident: int | None = Field(default=None, description="Instances that have a process now.")
     instances: dict[Tier, dict[State, int]] | None = Field(
-        default=None, description="Instances that the hosts hold, by tier and state; may lag by seconds."
+        default=None,
+        description="Instances that the hosts hold, by tier and state; may lag by seconds.",
+        json_schema_extra=ATOMIC,
     )
     store_generation: str | None = Field(
         default=None, description="Name of the store's data; another one means that data was lost."
