@@ -19,6 +19,7 @@ SECONDS = {
     "docs": 180,
     "model": 900,
     "cluster": 900,
+    "e2e": 300,
 }
 
 # The limit of a test is its folder's; a deadline per example would fail on a busy machine alone.

@@ -158,6 +158,11 @@ class Cache:
         refs = [self._instances[place] for place in self._of.get(instance_id, ())]
         return min(refs, key=lambda ref: (not ref.declared, ref.created, ref.uid), default=None)
 
+    def doubles(self, ref: InstanceRef) -> Sequence[InstanceRef]:
+        """The other AgentInstances of the same instance."""
+        places = self._of.get(ref.instance_id, set()) - {(ref.namespace, ref.name)}
+        return [self._instances[place] for place in sorted(places)]
+
     def of_pool(self, namespace: str, pool: str) -> Iterator[InstanceRef]:
         """Every AgentInstance of a pool, doubles apart."""
         for ref in self._instances.values():

@@ -41,7 +41,11 @@ def installed(kube: Kubernetes) -> Iterator[Installed]:
     url = kube.environ.get("AGENTPOOL_URL")
     if not url:
         pytest.fail("AGENTPOOL_URL is not set: `.devcluster/env` exports it.", pytrace=False)
-    for part in ("deployment/agentpool-gateway", "deployment/agentpool-operator", "statefulset/agentpool-redis"):
+    for part in (
+        "deployment/agentpool-gateway",
+        "deployment/agentpool-operator",
+        "statefulset/agentpool-redis",
+    ):
         kube.kubectl("-n", SYSTEM, "rollout", "status", part, "--timeout=50s")
     release = Installed(kube, url)
     yield release

@@ -288,8 +288,8 @@ class Writes:
         )
         self._from = self._log.stat().st_size
 
-    def by(self, account: str) -> list[str]:
-        """Verb, resource and name of each object that a ServiceAccount of the release wrote."""
+    def by(self, account: str, namespace: str) -> list[str]:
+        """Verb, resource and name of each object in a namespace that an account of the release wrote."""
         user = f"system:serviceaccount:{SYSTEM}:{account}"
         with self._log.open("rb") as log:
             log.seek(self._from)
@@ -300,6 +300,7 @@ class Writes:
             for one in events
             if one["user"]["username"] == user
             and (ref := one["objectRef"])["resource"] not in _NOT_KEPT | {"leases"}
+            and ref.get("namespace") == namespace
         ]
 
 

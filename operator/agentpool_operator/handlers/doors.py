@@ -52,7 +52,9 @@ class Doors:
                 # The operator's own record is known before its event comes; nobody has looked at it yet.
                 ref = self._cache.instance(namespace, name)
         if ref is not None:
-            self._instance(ref)
+            # Which of several stands for the instance may be another one now.
+            for one in (ref, *self._cache.doubles(ref)):
+                self._instance(one)
             self._queue.add(Key(Subject.POOL, ref.namespace, ref.pool))
 
     def child(self, _kind: str | None, body: Object) -> None:

@@ -168,7 +168,8 @@ class InstanceReconciler:
                     again = WAIT_SECONDS
                 else:
                     found = self._after(pool, ref, found, answer)
-        report = self._report_of(ref, found, tier, wanted, problem)
+        activates = ref.declared and effective.checkpoint.storage is Storage.REDIS
+        report = self._report_of(ref, found, tier, wanted, problem, activates)
         await self._write(body, report)
         if found.held is not None and found.held.state is State.BUSY and report.state is not State.BUSY:
             again = min(again or BUSY_SECONDS, BUSY_SECONDS + 0.5)
@@ -256,6 +257,7 @@ class InstanceReconciler:
         tier: Tier,
         wanted: WantedState | None,
         problem: Problem | None,
+        activates: bool,
     ) -> InstanceReport:
         held, stored = found.held, found.stored
         if held is not None and found.link is not None:
@@ -270,6 +272,8 @@ class InstanceReconciler:
             facts = (State.TERMINATED if ended else State.CREATED, "", "", 0, ())
         state, reason, name, epoch, isolation = facts
         satisfied = wanted is None or _fits(wanted, state, reason)
+        if activates and wanted in (None, WantedState.RUNNING):
+            satisfied = satisfied and _is_there(tier, state, reason)
         return InstanceReport(
             ref.generation, ref.instance_id, state, reason, tier, name, epoch, isolation, satisfied, problem
         )
@@ -325,6 +329,15 @@ def _state(
         lived=ref.last_state not in ("", State.CREATED.value),
         shared=effective.checkpoint.storage is Storage.REDIS,
     )
+
+
+def _is_there(tier: Tier, state: State, reason: str) -> bool:
+    """Whether a declared instance that the operator starts is there: one that is still on its way must not be
+    Ready, for a request would make it elsewhere, in the pool's default tier."""
+    ended = state is State.TERMINATED or reason == PauseReason.USER_REQUESTED
+    if tier is Tier.COLD or ended:
+        return True
+    return state is not State.CREATED and (tier is Tier.WARM or state in RESIDENT)
 
 
 def _fits(wanted: WantedState, state: State, reason: str) -> bool:

@@ -121,6 +121,17 @@ def test_data_and_pools_users_outlive_a_restart_with_another_password(store: Sto
         late.ping()
 
 
+def test_what_scripts_wrote_outlives_a_restart(store: Store) -> None:
+    store.start("secret-1")
+    script = "redis.call('SET', KEYS[1], 'a') return redis.call('HSET', KEYS[2], 'b', 'c')"
+    with store.client("agentpool", "secret-1") as admin:
+        admin.eval(script, 2, "{x}:one", "{x}:two")
+    store.stop()
+    store.start("secret-1")
+    with store.client("agentpool", "secret-1") as admin:
+        assert (admin.get("{x}:one"), admin.hgetall("{x}:two")) == ("a", {"b": "c"})
+
+
 def test_it_is_not_ready_without_the_right_password(store: Store) -> None:
     store.start("secret-1")
     store.password.write_text("another", encoding="utf-8")

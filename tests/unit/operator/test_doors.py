@@ -140,3 +140,19 @@ def test_an_instance_made_anew_under_its_name_ends_the_one_before() -> None:
     cache.instance_put(instance())
     cache.instance_put(instance(metadata={"uid": "another"}))
     assert getattr(cache.departed("default", "vip"), "uid", None) == "uid-vip"
+
+
+async def test_a_double_has_the_other_looked_at_too() -> None:
+    scene = Scene()
+    scene.doors.instance("ADDED", instance("first"))
+    await scene.keys()
+    scene.doors.instance("ADDED", instance("second"))
+    both = [Key(Subject.INSTANCE, "default", name) for name in ("first", "second")]
+    assert await scene.keys() == [*both, POOL]
+
+
+async def test_a_record_that_the_operator_just_made_is_looked_at_when_its_event_comes() -> None:
+    scene = Scene()
+    scene.cache.instance_put(instance())
+    scene.doors.instance("ADDED", instance())
+    assert await scene.keys() == [Key(Subject.INSTANCE, "default", "vip"), POOL]
