@@ -170,7 +170,7 @@ async def _measure(gateway: Gateway, host: Host) -> list[Row]:
         lambda: overhead(gateway, host),
         lambda: first(gateway, "WARM", 5.0, 20.0, "WARM first request, 5/s"),
         lambda: first(gateway, "COLD", 0.5, 20.0, "COLD first request, pods waiting"),
-        lambda: first(gateway, "COLD", 2.0, 10.0, "COLD first request, 2/s with refill"),
+        lambda: first(gateway, "COLD", 2.0, 7.0, "COLD first request, 2/s with refill"),
         at_rest,
     ]
     rows: list[Row] = []
