@@ -121,7 +121,9 @@ async def first(gateway: Gateway, tier: str, per_second: float, seconds: float, 
     settled = writes_since(before)
     await client.close()
     requests = len(run.milliseconds)
-    rows = [row_of(name, run)]
+    # A refusal is a result here: the pool was empty for a moment.
+    refused, run.errors = len(run.errors), []
+    rows = [row_of(name, run), Row(f"{name}: refused", None, float(refused), "requests")]
     for agent in ("agentpool-gateway", "agentpool-operator"):
         notes = {"before the last answer": during[agent]}
         rows.append(
