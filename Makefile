@@ -60,11 +60,10 @@ verify: $(STAMP) ## fail when a generated file is not what `make generate` write
 	@$(BIN)/python -m tools.verify
 
 .PHONY: test
-test: setup check ## check, component tests, documentation, the ownership model, and e2e on a real Kubernetes
+test: setup check ## check, component tests, documentation, and the ownership model
 	@$(STEP) component $(BIN)/pytest -q tests/component
 	@$(STEP) docs $(BIN)/pytest -q tests/docs
 	@$(MAKE) model
-	@$(MAKE) e2e
 
 .PHONY: e2e
 e2e: setup ## chart and operator against a real API server, then everything on real pods
