@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.clients import Gateway, GatewayGrpc, Host
 from benchmarks.load import Run, closed_loop, open_loop
 from benchmarks.processes import Process, everything, private_bytes
-from benchmarks.scenarios import BODY, Row, clients_of, row_of
+from benchmarks.scenarios import BODY, Row, add, clients_of, row_of
 
 NAMESPACE = "agentpool-bench"
 SYSTEM = "agentpool-system"
@@ -101,10 +101,7 @@ async def overhead(gateway: Gateway, host: Host) -> list[Row]:
         for name, client in clients.items():
             await closed_loop(lambda _, client=client: client.invoke("path", BODY), 50)  # type: ignore[misc]
             run = await closed_loop(lambda _, client=client: client.invoke("path", BODY), 200)  # type: ignore[misc]
-            runs[name].milliseconds += run.milliseconds
-            runs[name].errors += run.errors
-            runs[name].seconds += run.seconds
-            runs[name].driver_cpu_seconds += run.driver_cpu_seconds
+            add(runs[name], run)
     for client in clients.values():
         await client.close()
     return [row_of(f"{name}, one caller", run) for name, run in runs.items()]

@@ -72,7 +72,7 @@ async def request_path(stack: Stack, scale: Scale) -> list[Row]:
         for name, client in clients.items():
             await closed_loop(call(client), requests=100)
             run = await closed_loop(call(client), requests=scale.requests // 5)
-            _add(runs[name], run)
+            add(runs[name], run)
     rows += [row_of(f"{name}, one caller", run) for name, run in runs.items()]
     grpc = clients["gateway gRPC"]
     await closed_loop(call(grpc, projects=32), requests=320, callers=32)
@@ -98,7 +98,8 @@ def gateway_cpu(stack: Stack) -> float:
     return sum(process.cpu_seconds for process in tree(stack.pid)["gateway"])
 
 
-def _add(total: Run, run: Run) -> None:
+def add(total: Run, run: Run) -> None:
+    """Count a round of a scenario into its whole."""
     total.milliseconds += run.milliseconds
     total.errors += run.errors
     total.seconds += run.seconds
@@ -135,7 +136,7 @@ async def state_changes(stack: Stack, scale: Scale) -> list[Row]:
     for _ in range(5):
         for name, body in changes.items():
             run = await closed_loop(partial(_change, client, body), scale.requests // 15)
-            _add(runs[name], run)
+            add(runs[name], run)
     await client.close()
     return [
         row_of(f"answer that {name}" if "changes" in name else "answer, unchanged", run)
