@@ -60,10 +60,11 @@ verify: $(STAMP) ## fail when a generated file is not what `make generate` write
 	@$(BIN)/python -m tools.verify
 
 .PHONY: test
-test: setup check ## check, component tests, documentation, and the ownership model
-	@$(STEP) component $(BIN)/pytest -q tests/component
-	@$(STEP) docs $(BIN)/pytest -q tests/docs
+test: setup check ## check, component tests, documentation, ownership model, and e2e where a cluster can be had
+	@$(STEP) component tools/pytest_twice.sh tests/component
+	@$(STEP) docs tools/pytest_twice.sh tests/docs
 	@$(MAKE) model
+	@tools/e2e.sh
 
 .PHONY: e2e
 e2e: setup ## chart and operator against a real API server, then everything on real pods

@@ -14,6 +14,6 @@ fi
 tools/step.sh cluster python3 tools/devcluster up
 . .devcluster/env
 tools/step.sh chart .venv/bin/pytest -q tests/chart
-tools/step.sh api-server .venv/bin/pytest -q tests/integration
+tools/step.sh api-server tools/pytest_twice.sh tests/integration
 tools/step.sh deploy python3 tools/deploy.py
-tools/step.sh e2e .venv/bin/pytest -q tests/e2e
+tools/step.sh e2e tools/pytest_twice.sh tests/e2e
