@@ -91,7 +91,9 @@ def a_checkout(tmp_path: Path, test: str) -> Path:
 
 
 def test_a_test_that_passes_at_its_second_try_is_named(tmp_path: Path) -> None:
-    text = "import pathlib\ndef test_it():\n    p = pathlib.Path('seen')\n    seen = p.exists()\n    p.touch()\n"
+    text = (
+        "import pathlib\ndef test_it():\n    p = pathlib.Path('seen')\n    seen = p.exists()\n    p.touch()\n"
+    )
     checkout = a_checkout(tmp_path, text + "    assert seen\n")
     done = subprocess.run(
         [TWICE, "test_it.py"], cwd=checkout, capture_output=True, text=True, timeout=60, check=False
