@@ -15,7 +15,7 @@ STEP := tools/step.sh
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv and see to redis-server; PYTHON=... chooses the interpreter
@@ -74,6 +74,10 @@ e2e: setup ## chart and operator against a real API server, then everything on r
 model: setup ## the ownership state machine on a real redis-server; FULL=1 for ten times the runs
 	@FULL="$(FULL)" $(STEP) model $(BIN)/pytest -q tests/model
 
+.PHONY: faults
+faults: setup ## crash the operator at each write, stale views, odd specs, Redis in trouble; FULL=1: all; ONLY=crashes: one
+	@FULL="$(FULL)" PYTHONPATH=tests:. $(BIN)/python -m faults $(ONLY)
+
 .PHONY: bench
 bench: setup ## measure latency, throughput and memory on this machine
 	@$(BIN)/python -m benchmarks
@@ -81,6 +85,21 @@ bench: setup ## measure latency, throughput and memory on this machine
 .PHONY: bench-cluster
 bench-cluster: setup deploy ## the same on real pods, with API writes, memory and CPU of operator and gateway
 	@. ./.devcluster/env && $(BIN)/python -m benchmarks --cluster
+
+CHAOS_SECONDS ?= 600
+CHAOS = . ./.devcluster/env && PYTHONPATH=tests:. $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED))
+
+.PHONY: chaos
+chaos: setup ## kill parts of the deployed release at random under load for CHAOS_SECONDS=600
+	@$(CHAOS) faults --seconds $(CHAOS_SECONDS) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: rollout-under-load
+rollout-under-load: setup ## a pool's new configuration, new image and drain while requests go on
+	@$(CHAOS) updates $(if $(ONLY),--only $(ONLY))
+
+.PHONY: scale
+scale: setup ## the deployed operator with 1,000 declared and 1,000 undeclared instances
+	@$(CHAOS) scale
 
 .PHONY: demo
 demo: setup ## the quickstart on a real Kubernetes: cluster, images, chart, answers in three tiers

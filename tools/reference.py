@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +26,16 @@ from agentpool_core.api.v1alpha1 import (
 from agentpool_core.config import SETTINGS, VARIABLES
 from agentpool_core.errors import AgentPoolError
 from agentpool_core.lifecycle import MOVES, OPERATIONS, State
+from agentpool_core.recovery import (
+    CALM_SECONDS,
+    ESCALATED_SECONDS,
+    LAST_WAIT_SECONDS,
+    LASTING,
+    PATTERNS,
+    Cause,
+    Strategy,
+    wait_seconds,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +61,7 @@ def first_line(doc: str | None) -> str:
 def _codes(root: type[AgentPoolError]) -> Iterator[type[AgentPoolError]]:
     yield root
     for child in root.__subclasses__():
-        if child.__module__ == root.__module__:
+        if child.__module__.startswith("agentpool_core.errors"):
             yield from _codes(child)
 
 
@@ -92,6 +106,51 @@ def lifecycle_page() -> str:
         for state in State
     ]
     return "\n".join(lines) + "\n" + table(("state", "may be followed by"), rows)
+
+
+def member_docs(kind: type[StrEnum]) -> dict[str, str]:
+    """What stands under each member of an enumeration."""
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    body = found.body if isinstance(found, ast.ClassDef) else []
+    docs: dict[str, str] = {}
+    for member, after in itertools.pairwise(body):
+        match member, after:
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str() as text)):
+                docs[kind[name].value] = first_line(text)
+    return docs
+
+
+def recovery_page() -> str:
+    """Causes, strategies and patterns of recovery."""
+    lasting = ", ".join(f"`{cause}`" for cause in Cause if cause in LASTING)
+    waits, starting = (
+        ", ".join(f"{wait_seconds(n, starting=start):g}" for n in range(1, 6)) for start in (False, True)
+    )
+    rows = [
+        [
+            f"`{pattern.cause}`" + (" while starting" if pattern.starting else ""),
+            str(pattern.times),
+            f"`{pattern.strategy}`",
+            pattern.why + (" (counted in its present tier)" if pattern.in_tier else ""),
+        ]
+        for pattern in PATTERNS
+    ]
+    return (
+        "# Recovery of instances\n\nThe rules by which failed instances are started again; "
+        "[the explanation](../explanation/recovery.md) says why they are so.\n\n## Causes\n\n"
+        + table(("cause", "meaning"), ((f"`{name}`", doc) for name, doc in member_docs(Cause).items()))
+        + "\n## Strategies\n\nIn the order of escalation.\n\n"
+        + table(("strategy", "what is done"), ((f"`{n}`", doc) for n, doc in member_docs(Strategy).items()))
+        + "\n## Patterns\n\nA failure that matches no pattern is answered by `RESTART`. Failures within "
+        "`recovery.patternWindowMinutes`\ncount; the strongest pattern holds. With more than "
+        "`recovery.maxFailuresPerHour` failures of any causes within an\nhour it is `ESCALATE`.\n\n"
+        + table(("failures of this cause", "from", "strategy", "because"), rows)
+        + f"\n## Waits\n\nBefore the next try, after the first, second .. failure within "
+        f"{CALM_SECONDS / 60:g} minutes: {waits} .. {LAST_WAIT_SECONDS:g} seconds;\n"
+        f"for an instance that did not even start {starting}. An escalated one is tried once in\n"
+        f"{ESCALATED_SECONDS / 60:g} minutes; not so with {lasting}: it waits until it is resumed, "
+        "or its agent\nchanges.\n"
+    )
 
 
 def shown(value: Any) -> str:
@@ -182,9 +241,10 @@ def agentinstance_page() -> str:
 
 
 PAGES = (
-    Page("errors.md", "core/agentpool_core/errors.py", errors_page),
-    Page("environment.md", "core/agentpool_core/config.py", environment_page),
+    Page("errors.md", "core/agentpool_core/errors", errors_page),
+    Page("environment.md", "core/agentpool_core/config", environment_page),
     Page("lifecycle.md", "core/agentpool_core/lifecycle.py", lifecycle_page),
+    Page("recovery.md", "core/agentpool_core/recovery.py", recovery_page),
     Page("agentpool.md", "core/agentpool_core/api", agentpool_page),
     Page("agentinstance.md", "core/agentpool_core/api", agentinstance_page),
 )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ from agentpool_cli.usage import PLUGIN, kubectl_error
 Run = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
 TIERS = ("HOT", "WARM", "COLD")
+AUTO = "AUTO"
 STATES = ("CREATED", "INITIALIZING", "READY", "BUSY", "PAUSED", "ERROR", "TERMINATED")
 FORMATS = ("table", "wide", "json", "yaml", "name")
 
@@ -55,6 +56,9 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     _add_dev(commands)
     _add_invoke(commands, remote)
     _add_instances(commands, remote)
+    _add_move(commands, remote)
+    _add_archives(commands, remote)
+    _add_forget(commands, remote)
     status = commands.add_parser("status", parents=[remote], help="health and statistics of a pool")
     _calls(status, "agentpool_cli.commands.status")
     doctor = commands.add_parser(
@@ -65,6 +69,15 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     )
     _calls(doctor, "agentpool_cli.commands.doctor")
     return parser
+
+
+def with_default_action(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with `list` after `instances` where no action is named."""
+    found = list(arguments)
+    if found[:1] == ["instances"] and (len(found) == 1 or found[1].startswith("-")):
+        if found[1:2] not in (["-h"], ["--help"]):
+            found.insert(1, "list")
+    return found
 
 
 def run_of(options: argparse.Namespace) -> Run:
@@ -78,7 +91,7 @@ def _calls(parser: _Parser, module: str, function: str = "run") -> None:
     parser.set_defaults(run=f"{module}:{function}")
 
 
-def _connection_options() -> _Parser:
+def _connection_options(*, forms: bool = True) -> _Parser:
     options = _Parser(add_help=False)
     group = options.add_argument_group("connection and output")
     group.add_argument("--url", help=f"address of the gateway (AGENTPOOL_URL, default {DEFAULT_URL})")
@@ -91,9 +104,10 @@ def _connection_options() -> _Parser:
     group.add_argument(
         "--timeout", type=positive_seconds, default=60.0, metavar="SECONDS", help="deadline (default 60)"
     )
-    group.add_argument(
-        "-o", "--output", choices=FORMATS, default="table", help="form of the output (default table)"
-    )
+    if forms:
+        group.add_argument(
+            "-o", "--output", choices=FORMATS, default="table", help="form of the output (default table)"
+        )
     cluster = options.add_argument_group(
         "cluster", "without --url, the gateway of the cluster that kubectl uses is reached by a port-forward"
     )
@@ -148,7 +162,9 @@ def _add_invoke(commands: argparse._SubParsersAction[_Parser], remote: _Parser) 
 
 def _add_instances(commands: argparse._SubParsersAction[_Parser], remote: _Parser) -> None:
     instances = commands.add_parser("instances", help="list, show, pause, resume and delete instances")
-    actions = instances.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = instances.add_subparsers(
+        title="actions", description="list when none is named", metavar="ACTION", required=True
+    )
     listing = actions.add_parser("list", parents=[remote], help="all instances of the pool")
     listing.add_argument("--tenant", help="only of this tenant")
     listing.add_argument("--project", help="only of this project")
@@ -158,12 +174,60 @@ def _add_instances(commands: argparse._SubParsersAction[_Parser], remote: _Parse
     for action, text in (
         ("get", "show one instance"),
         ("pause", "checkpoint and stop it; it stays paused until resumed"),
-        ("resume", "make a paused instance ready again"),
+        ("resume", "make a paused instance ready again, or try one in ERROR again now"),
         ("delete", "end it and erase its state"),
     ):
         one = actions.add_parser(action, parents=[remote], help=text, description=text + ".")
         one.add_argument("id", help="instance id, inst-...")
         _calls(one, "agentpool_cli.commands.instances", f"{action}_instance")
+
+
+def _add_move(commands: argparse._SubParsersAction[_Parser], remote: _Parser) -> None:
+    text = "give an instance another tier, with its state and without a failed request"
+    move = commands.add_parser("move", parents=[remote], help=text, description=text + ".")
+    move.add_argument("id", help="instance id, inst-...")
+    move.add_argument(
+        "--tier",
+        type=str.upper,
+        choices=(*TIERS, AUTO),
+        required=True,
+        help="tier to keep from now on; AUTO leaves it to the pool again",
+    )
+    _calls(move, "agentpool_cli.commands.instances", "move_instance")
+
+
+def _add_archives(commands: argparse._SubParsersAction[_Parser], remote: _Parser) -> None:
+    text = "write the saved state of an instance to a file"
+    export = commands.add_parser(
+        "export", parents=[_connection_options(forms=False)], help=text, description=text + "."
+    )
+    export.add_argument("id", help="instance id, inst-...")
+    export.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="file to write; - for standard output"
+    )
+    _calls(export, "agentpool_cli.commands.archive", "export")
+    text = "make an instance from a file that export wrote"
+    plant = commands.add_parser("import", parents=[remote], help=text, description=text + ".")
+    plant.add_argument("file", metavar="FILE", help="the archive; - for standard input")
+    plant.add_argument("--tenant", help="tenant id (default: the archive's)")
+    plant.add_argument("--project", help="project id (default: the archive's)")
+    plant.add_argument("--tier", type=str.upper, choices=TIERS, help="tier of a new instance")
+    plant.add_argument(
+        "--replace", action="store_true", help="replace the state of an instance that exists; pause it first"
+    )
+    _calls(plant, "agentpool_cli.commands.archive", "plant")
+
+
+def _add_forget(commands: argparse._SubParsersAction[_Parser], remote: _Parser) -> None:
+    forget = commands.add_parser(
+        "forget",
+        parents=[remote],
+        help="erase everything of a tenant",
+        description="End every instance of a tenant and erase its state. May be run again at any time.",
+    )
+    forget.add_argument("--tenant", required=True, help="tenant id")
+    forget.add_argument("--yes", action="store_true", help="do not ask")
+    _calls(forget, "agentpool_cli.commands.forget")
 
 
 def port(text: str) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from agentpool_cli.connection import Connection
+from agentpool_core.archive import MEDIA_TYPE
 from agentpool_core.errors import (
     AgentPoolError,
     DeadlineExceeded,
@@ -25,8 +26,13 @@ from agentpool_core.errors import (
 CONNECT_SECONDS = 5.0
 GRACE_SECONDS = 5.0
 """Added to the request's own deadline, so that the gateway's answer about it still arrives."""
+CHUNK_BYTES = 256 * 1024
 PAGE_SIZE = 500
 """Instances asked for at once; the gateway allows up to 1000."""
+
+
+Progress = Callable[[int], None]
+"""Told how many bytes have gone over the wire so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,52 @@ class PoolClient:
         """End an instance and erase its state."""
         ended: dict[str, Any] = self._call("DELETE", _instance_path(instance_id)) or {"id": instance_id}
         return ended
+
+    def move(self, instance_id: str, tier: str) -> dict[str, Any]:
+        """Give an instance another tier; AUTO leaves its tier to the pool."""
+        moved: dict[str, Any] = self._call("PUT", _instance_path(instance_id) + "/tier", {"tier": tier})
+        return moved
+
+    def export(self, instance_id: str, progress: Progress) -> bytes:
+        """The archive of an instance's saved state."""
+        path = self._connection.pool_path + _instance_path(instance_id) + "/checkpoint"
+        archive = bytearray()
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                    raise self._refused(response)
+                for part in response.iter_raw():
+                    archive += part
+                    progress(len(archive))
+        except httpx.RemoteProtocolError as exc:
+            raise Unavailable("The archive broke off before its end.", remedy="Export again.") from exc
+        except httpx.HTTPError as exc:
+            raise self._transport_error(exc) from exc
+        return bytes(archive)
+
+    def plant(self, target: Mapping[str, str], archive: bytes, progress: Progress) -> dict[str, Any]:
+        """Make an instance from an archive; `target` are the parameters of the call."""
+        headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(archive))}
+        try:
+            response = self._http.put(
+                self._connection.pool_path + "/checkpoints",
+                params=target,
+                headers=headers,
+                content=_told(archive, progress),
+            )
+        except httpx.HTTPError as exc:
+            raise self._transport_error(exc) from exc
+        if response.is_error:
+            raise self._refused(response)
+        instance: dict[str, Any] = _json(response)
+        return instance
+
+    def forget(self, tenant: str, seconds: float) -> dict[str, Any]:
+        """Erase what can be erased of a tenant in so many seconds, and tell what is left."""
+        path = "/tenants/" + quote(tenant, safe="")
+        result: dict[str, Any] = self._call("DELETE", path, headers={"X-Request-Timeout": f"{seconds:g}"})
+        return result
 
     def stats(self) -> dict[str, Any]:
         """Statistics of the pool."""
@@ -236,3 +288,10 @@ def _instance_path(instance_id: str) -> str:
 
 def _is_loopback(url: str) -> bool:
     return httpx.URL(url).host in ("127.0.0.1", "::1", "localhost")
+
+
+def _told(archive: bytes, progress: Progress) -> Iterator[bytes]:
+    for at in range(0, len(archive), CHUNK_BYTES):
+        part = archive[at : at + CHUNK_BYTES]
+        yield part
+        progress(at + len(part))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from agentpool_cli.arguments import build_parser, run_of
+from agentpool_cli.arguments import build_parser, run_of, with_default_action
 from agentpool_cli.usage import PLUGIN
 from agentpool_core.errors import AgentPoolError
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser(program_name(sys.argv[0]))
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(with_default_action(arguments))
     try:
         return run_of(options)(options, os.environ)
     except AgentPoolError as exc:

@@ -115,6 +115,10 @@ class StoreKeys:
         """Hash: the named parts of one instance's state and their metadata."""
         return f"{self.prefix}checkpoint:{instance_id}"
 
+    def previous(self, instance_id: str) -> str:
+        """Hash: what the last changing write replaced in the state of one instance."""
+        return f"{self.prefix}previous:{instance_id}"
+
     def idempotency(self, instance_id: str) -> str:
         """Hash: Idempotency-Key to final event of one instance."""
         return f"{self.prefix}idempotency:{instance_id}"

@@ -34,6 +34,7 @@ class Candidate:
         id: stable name of the host (its pod's UID).
         capacity: how many instances it holds at most.
         busy: how many of those are at work and cannot be evicted.
+        resident: how many it holds, idle ones included.
     """
 
     id: str
@@ -41,6 +42,12 @@ class Candidate:
     tiers: frozenset[Tier]
     capacity: int
     busy: int
+    resident: int = 0
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether a new instance needs nobody's eviction."""
+        return max(self.busy, self.resident) < self.capacity
 
     @property
     def full(self) -> bool:
@@ -61,16 +68,18 @@ def choose_shared(
 ) -> str | None:
     """The shared host for an instance, None when none takes the tier.
 
-    The first in rendezvous order that has a slot; when every host is full, the first of all: it decides.
+    The first in rendezvous order that has a free slot; else the first that can make one by eviction, so that
+    hosts which are full only put instances aside for others when no host has room; else the first of all: it
+    decides.
     """
-    best: tuple[bool, float, str] | None = None
+    best: tuple[bool, bool, float, str] | None = None
     for one in candidates:
         if one.role is not Role.SHARED or tier not in one.tiers or one.id in avoid:
             continue
-        rank = (not one.full, score(instance_id, one), one.id)
+        rank = (not one.full, one.has_slot, score(instance_id, one), one.id)
         if best is None or rank > best:
             best = rank
-    return best[2] if best else None
+    return best[3] if best else None
 
 
 class GenericQueue:

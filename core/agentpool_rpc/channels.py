@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import grpc.aio
 
@@ -17,16 +18,15 @@ _LIMITS = [
 
 _CHANNEL_OPTIONS = [
     *_LIMITS,
-    # A silent peer is noticed in 10 + 5 s; idle channels are probed too, so a dead host costs no request.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    # Idle channels are probed too, so a dead host costs no request.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # The gateway decides on retries itself: only it knows what was accepted.
     ("grpc.enable_retries", 0),
     # Reconnect at once, then within a second: a restarted host is back in milliseconds.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    # This one bounds a single attempt: a machine that is busy accepts connections late.
+    ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # Two channels to one address must not share a connection that is being closed.
     ("grpc.use_local_subchannel_pool", 1),
@@ -41,9 +41,24 @@ _SERVER_OPTIONS = [
 ]
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """When a peer that says nothing is taken for gone: after a ping that stays without an answer."""
+
+    ping_seconds: float = 10.0
+    answer_seconds: float = 5.0
+
+
+def open_channel(address: str, silence: Silence = Silence()) -> grpc.aio.Channel:
     """A channel to `host:port` inside the cluster or on this machine; made once per target and kept."""
-    return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+    answer_ms = round(silence.answer_seconds * 1000)
+    pings = [
+        ("grpc.keepalive_time_ms", round(silence.ping_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", answer_ms),
+        # Without it a ping may stay without an answer for a minute, whatever the time-out above.
+        ("grpc.http2.ping_timeout_ms", answer_ms),
+    ]
+    return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS + pings)
 
 
 def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:

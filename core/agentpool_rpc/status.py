@@ -19,7 +19,7 @@ from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from agentpool_core.errors import DOMAIN, AgentPoolError, from_code
+from agentpool_core.errors import DOMAIN, AgentPoolError, HostTooOld, from_code
 
 TRAILER = "grpc-status-details-bin"
 REMEDY = "remedy"
@@ -59,11 +59,15 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: AgentPoolErr
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> AgentPoolError | None:
-    """The error that the other side sent, or None when the call ended for a reason of transport."""
+    """The error that the other side sent, HostTooOld when it does not know the method, or None when the call
+    ended for a reason of transport."""
     trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
     for key, value in trailers:
         if key == TRAILER and isinstance(value, bytes):
             return from_status(Status.FromString(value))
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        # gRPC itself says this of a method that the other side does not have; nothing was done.
+        return HostTooOld("The host runs an earlier release, which does not know this operation.")
     return None
 
 
@@ -100,14 +104,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap unary and response-streaming handlers."""
+        """Wrap every kind of handler but those that stream both ways."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
+        if handler is None or (handler.request_streaming and handler.response_streaming):
             return handler
         serializers = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(_guard_unary(handler.stream_unary), **serializers)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(_guard_stream(handler.unary_stream), **serializers)
         return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary), **serializers)

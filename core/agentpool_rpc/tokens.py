@@ -46,9 +46,12 @@ class Verb(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     TERMINATE = "terminate"
+    MOVE = "move"
     RETIRE = "retire"
     CONFIGURE = "configure"
     GET = "get"
+    EXPORT = "export"
+    IMPORT = "import"
 
 
 @dataclass(frozen=True, slots=True)

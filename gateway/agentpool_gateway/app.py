@@ -155,9 +155,10 @@ class Gateway:
                     await self._stop.wait()
 
     async def _shut_down(self, http: _HttpServer, rpc: RpcServer, serving: asyncio.Task[None]) -> None:
-        grace = self._settings.shutdown_grace_seconds
-        log.info("gateway_stopping", grace_seconds=grace)
+        delay, grace = self._settings.shutdown_delay_seconds, self._settings.shutdown_grace_seconds
+        log.info("gateway_stopping", delay_seconds=delay, grace_seconds=grace)
         await rpc.show_health(False)
+        await asyncio.sleep(delay)
         timer = asyncio.get_running_loop().call_later(grace, self._grace_over.set)
         http.config.timeout_graceful_shutdown = max(round(grace + LAST_WORDS_SECONDS), 1)
         http.should_exit = True

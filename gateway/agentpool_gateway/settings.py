@@ -42,7 +42,13 @@ class PoolVerb(StrEnum):
     TERMINATE = "terminate"
     """End instances and erase their state."""
     PLACE = "place"
-    """Choose the tier of a new instance."""
+    """Choose the tier of an instance."""
+    EXPORT = "export"
+    """Take copies of the saved state of instances."""
+    IMPORT = "import"
+    """Give instances a state."""
+    FORGET = "forget"
+    """Erase everything of a tenant."""
 
 
 class Issuer(_Strict):
@@ -130,6 +136,9 @@ class Settings(_Strict):
     """Export memory and CPU per instance: one series each."""
     max_in_flight: int = Field(default=2000, ge=1)
     """Requests worked on at one time; further ones get 503 at once."""
+    shutdown_delay_seconds: float = Field(default=0.0, ge=0, le=60)
+    """How long after SIGTERM new requests are still taken while readiness says no, for load balancers that
+    ask for it; the chart has the kubelet wait instead."""
     shutdown_grace_seconds: float = Field(default=20.0, ge=0, le=3600)
     """How long requests in flight may take to end after SIGTERM."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

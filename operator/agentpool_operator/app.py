@@ -22,7 +22,7 @@ from agentpool_operator.hosts import Fleet, HostAway
 from agentpool_operator.hosts.link import HostLink
 from agentpool_operator.keys import call_token_keys
 from agentpool_operator.kube.client import KubeClient, connect
-from agentpool_operator.kube.kinds import POOLS, KubeError, NotLeader
+from agentpool_operator.kube.kinds import POOLS, KubeError, NotLeader, Retry
 from agentpool_operator.kube.leader import Elector, Timing
 from agentpool_operator.metrics import OperatorMetrics
 from agentpool_operator.plan.views import PodView
@@ -32,7 +32,9 @@ from agentpool_operator.reconcile import InstanceReconciler, PoolReconciler, Res
 from agentpool_operator.reconcile.access import Access
 from agentpool_operator.reconcile.parts import Parts
 from agentpool_operator.reconcile.pool import SHOWN_LATE_SECONDS
+from agentpool_operator.reconcile.tiering import LOOK_SECONDS, Tiering
 from agentpool_operator.report.events import Recorder
+from agentpool_operator.report.failures import Failures
 from agentpool_operator.settings import Settings
 from agentpool_operator.store import StoreAway
 from agentpool_rpc.tokens import TokenSigner
@@ -40,6 +42,7 @@ from agentpool_rpc.tokens import TokenSigner
 log = structlog.get_logger(__name__)
 
 EXPECTED = (KubeError, NotLeader, AgentPoolError, HostAway, StoreAway)
+PASSING = (Retry, TimeoutError, StoreAway)
 """Troubles of others; everything else that a reconcile raises is a bug of ours."""
 RECONCILE_SECONDS = 120.0
 COUNTS_SECONDS = 2.0
@@ -70,6 +73,7 @@ class App:
             sizes=lambda: self._pools.sizes if self._pools is not None else {},
             leading=lambda: self._elector is not None and self._elector.leading,
         )
+        self._failures = Failures(self.metrics.failed)
         self._probes = Probes(self._unwell, self.metrics.text)
         self.stopping = asyncio.Event()
 
@@ -167,8 +171,14 @@ class App:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(resync.run(), name="resync")
             tasks.create_task(watches.run(), name="watch")
+            tasks.create_task(
+                Tiering(parts, self.metrics.moved, min(LOOK_SECONDS, settings.resync_seconds)).run(),
+                name="tiering",
+            )
             for number in range(settings.workers):
-                runner = work(self.queue, reconcile, EXPECTED, RECONCILE_SECONDS, self.metrics.observe)
+                runner = work(
+                    self.queue, reconcile, EXPECTED, RECONCILE_SECONDS, self.metrics.observe, PASSING
+                )
                 tasks.create_task(runner, name=f"worker {number}")
 
     async def _wait_for_crds(self, kube: KubeClient) -> None:
@@ -193,6 +203,8 @@ class App:
     def _host_changed(self, link: HostLink, ids: frozenset[str], host_changed: bool) -> None:
         view = link.view
         for instance_id in ids:
+            if view is not None and instance_id in view.instances:
+                self._failures.seen(view.instances[instance_id])
             ref = self.cache.standing_for(instance_id)
             if ref is None:
                 continue

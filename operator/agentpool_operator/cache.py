@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agentpool_core.cluster import LABEL_ORIGIN, LABEL_POOL_UID
+from agentpool_core.cluster import LABEL_ORIGIN, LABEL_POOL_UID, LABEL_TIER
 from agentpool_core.names import InstanceKey
 from agentpool_operator.kube.kinds import Object
 
@@ -29,13 +29,15 @@ class InstanceRef:
     """A user wrote it; otherwise the operator recorded it."""
     tier: str
     """Of its spec; empty: the pool's default."""
+    criticality: str
+    """Of its spec; empty: Normal."""
     wanted: str
     """State of its spec; empty: none."""
     last_tier: str
     last_state: str
     last_reason: str
     last_pod: str
-    """As last reported in its status."""
+    """As last reported in its status; the tier, before any report, as the operator recorded it."""
     generation: int
     created: str
     """creationTimestamp: of two for one instance the older counts."""
@@ -58,8 +60,9 @@ def instance_ref(body: Object) -> InstanceRef:
         project=spec.get("project", ""),
         declared=(metadata.get("labels") or {}).get(LABEL_ORIGIN) != "observed",
         tier=spec.get("tier") or "",
+        criticality=spec.get("criticality") or "",
         wanted=spec.get("state") or "",
-        last_tier=status.get("tier") or "",
+        last_tier=status.get("tier") or (metadata.get("labels") or {}).get(LABEL_TIER, "").upper(),
         last_state=status.get("state") or "",
         last_reason=status.get("reason") or "",
         last_pod=status.get("pod") or "",

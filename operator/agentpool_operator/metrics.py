@@ -10,10 +10,14 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from agentpool_core.lifecycle import Tier
+from agentpool_core.recovery import Cause, Strategy
 from agentpool_operator.queue import Key, Outcome
 
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds. A run that changes nothing takes some reads, one that activates an instance seconds."""
+
+_STRATEGIES, _CAUSES = frozenset(Strategy), frozenset(Cause)
 
 Sizes = Mapping[tuple[str, str], Mapping[str, tuple[int, int]]]
 
@@ -39,6 +43,18 @@ class OperatorMetrics(Collector):
             ["subject", "result"],
             registry=self.registry,
         )
+        self._failures = Counter(
+            "agent_pool_instance_failures",
+            "Failures of instances by what is done about them and by cause.",
+            ["strategy", "cause"],
+            registry=self.registry,
+        )
+        self._moves = Counter(
+            "agent_pool_tier_moves",
+            "Moves of instances between tiers that their traffic asked for.",
+            ["before", "after"],
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "agent_pool_operator_reconcile_seconds",
             "Time of a reconcile.",
@@ -46,6 +62,15 @@ class OperatorMetrics(Collector):
             buckets=BUCKETS,
             registry=self.registry,
         )
+
+    def failed(self, strategy: str, cause: str) -> None:
+        """An instance failed, as its host reports."""
+        known = strategy in _STRATEGIES and cause in _CAUSES
+        self._failures.labels(*((strategy, cause) if known else ("other", "other"))).inc()
+
+    def moved(self, before: Tier, after: Tier) -> None:
+        """An instance got the tier that its traffic asks for."""
+        self._moves.labels(before.value, after.value).inc()
 
     def observe(self, key: Key, outcome: Outcome, seconds: float) -> None:
         """A reconcile ended."""

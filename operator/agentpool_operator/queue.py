@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
-from agentpool_operator.cancellation import heed_cancellation
+from agentpool_rpc.cancellation import heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,8 @@ MAX_KEYS = 50_000
 """Keys known at once; over that new ones wait for the next resync."""
 BACKOFF_FIRST_SECONDS = 1.0
 BACKOFF_LAST_SECONDS = 60.0
+PASSING_SECONDS = 8.0
+"""Longest back-off after trouble that is not the object's: an API server that was busy is soon well again."""
 PACE_SECONDS = 0.1
 """Shortest time between two runs of one key: a burst of events makes one run."""
 
@@ -146,12 +148,12 @@ class WorkQueue:
         entry.due = max(min(times), entry.ran_at + PACE_SECONDS)
         self._push(key)
 
-    def failed(self, key: Key) -> float:
+    def failed(self, key: Key, at_most: float = BACKOFF_LAST_SECONDS) -> float:
         """The key's run failed; it runs again after a back-off, which is returned."""
         entry = self._entries[key]
         entry.running = False
         entry.failures += 1
-        pause = backoff_seconds(entry.failures)
+        pause = min(backoff_seconds(entry.failures), at_most)
         entry.due = self._clock() + pause
         self._push(key)
         return pause
@@ -171,9 +173,11 @@ async def work(
     expected: tuple[type[Exception], ...],
     limit_seconds: float,
     observe: Callable[[Key, Outcome, float], None] = lambda *_: None,
+    passing: tuple[type[Exception], ...] = (),
 ) -> None:
     """Take keys and reconcile them, for ever. Errors of the `expected` kinds, and a run over the limit, are
-    tried again later; any other is a bug, is logged as one, and is tried again as well."""
+    tried again later, those of the `passing` kinds sooner; any other is a bug, is logged as one, and is tried
+    again as well."""
     while True:
         key = await queue.take()
         began = time.monotonic()
@@ -184,7 +188,7 @@ async def work(
             queue.failed(key)
             raise
         except Exception as exc:
-            pause = queue.failed(key)
+            pause = queue.failed(key, PASSING_SECONDS if isinstance(exc, passing) else BACKOFF_LAST_SECONDS)
             known = isinstance(exc, (TimeoutError, *expected))
             log.warning(
                 "reconcile_failed", **key._asdict(), reason=str(exc), retry_seconds=pause, exc_info=not known

@@ -218,7 +218,7 @@ def test_the_operator_reads_what_the_chart_tells_it() -> None:
     assert settings.agent_image == "localhost/agentpool/agent:0.1.0"
     assert settings.agent_pull_policy == "IfNotPresent"
     assert settings.redis_secret == cluster.REDIS_ADMIN_SECRET
-    assert settings.redis_address == "agentpool-redis.agentpool-system.svc:6379"
+    assert settings.redis_address == "agentpool-redis-clients.agentpool-system.svc:6379"
     ours = [name for name in given if name.startswith("AGENTPOOL_")]
     read = {field.name for field in fields(settings)} | {"pod"}
     assert [name for name in ours if name.removeprefix("AGENTPOOL_OPERATOR_").lower() not in read] == []

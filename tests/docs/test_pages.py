@@ -62,7 +62,7 @@ def _tests_of(file: Path) -> frozenset[str]:
 def _rows() -> list[str]:
     lines = GUARANTEES.read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if line.startswith("|") and not line.startswith("| --")]
-    return [row for row in rows if not row.startswith("| fails |")]
+    return [row for row in rows if not row.startswith(("| fails |", "| happens |"))]
 
 
 @pytest.mark.parametrize("row", _rows())

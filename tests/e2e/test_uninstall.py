@@ -39,7 +39,7 @@ def test_uninstalling_leaves_nothing_but_the_definitions(
     pool.teach("kept", "Kept words.", "COLD")
     began = time.monotonic()
     # Pools first, as the chart's notes say: their pods drain while the store is there. A namespace with pods
-    # that have 120 s to end is looked at again only after half of that, however soon they end.
+    # that may take long to end is looked at again only after half of that, however soon they end.
     kube.kubectl("delete", "ap", "--all", "-n", namespace)
     until(lambda: not kube.list("pods", namespace), "the pool's pods are gone", END_SECONDS)
     kube.run("helm", "uninstall", RELEASE, "-n", SYSTEM, "--wait", f"--timeout={END_SECONDS}s")

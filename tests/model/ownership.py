@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from agentpool_agent.store import Caps, Claim, Ownership, RedisStore, Write
 from agentpool_agent.store.base import IDEMPOTENCY_SECONDS, RECOVERY_SECONDS
+from agentpool_agent.store.calls import Calls
 from agentpool_agent.store.client import RedisClient
-from agentpool_agent.store.scripts import Script, assemble
+from agentpool_agent.store.scripts import Script
 from agentpool_core.errors import (
     AgentPoolError,
-    InstanceNotFound,
     InstancePaused,
     NotOwner,
     OwnershipLost,
@@ -29,8 +30,8 @@ from agentpool_core.errors import (
     StoreDataLost,
     StoreUnavailable,
 )
-from agentpool_core.lifecycle import PauseReason, Tier, Wish
-from agentpool_core.names import Incarnation, InstanceKey, StoreKeys, tenant_hash
+from agentpool_core.lifecycle import PauseReason, Tier
+from agentpool_core.names import Incarnation, InstanceKey, StoreKeys
 
 from .world import Host, Late, Network, Truth
 
@@ -45,8 +46,8 @@ KEYS = StoreKeys("model")
 T = TypeVar("T")
 
 
-class OwnershipMachine(RuleBasedStateMachine):
-    """Subclasses made by `machine` say which server and which Lua."""
+class HoldersMachine(RuleBasedStateMachine):
+    """Claims and writes of hosts. Subclasses made by `machine` say which server and which Lua."""
 
     client: RedisClient
     loop: asyncio.AbstractEventLoop
@@ -64,11 +65,12 @@ class OwnershipMachine(RuleBasedStateMachine):
         self.late: list[Late] = []
         self.hosts: list[Host] = []
         self.current = {pod: self.new_life(pod) for pod in PODS}
+        self.master = 1
         self.run(self.hosts[0].store.initialise())
 
     def new_life(self, pod: str) -> Host:
         self.lives += 1
-        network = Network(self.client)
+        network = Network(self.client, self.greet)
         owner = Incarnation.draw(pod, self.lives, bytes(4))
         store = RedisStore(
             "unix:///unused",
@@ -83,6 +85,11 @@ class OwnershipMachine(RuleBasedStateMachine):
         host = Host(owner, store, network)
         self.hosts.append(host)
         return host
+
+    async def greet(self) -> None:
+        """What the first connection to a master says to it."""
+        calls = Calls(self.client, KEYS, self.scripts, self.tick, self.draw_name)
+        await self.client.command(*calls.greeting(f"master-{self.master}:6379"))
 
     def tick(self) -> int:
         self.now += 1
@@ -114,7 +121,8 @@ class OwnershipMachine(RuleBasedStateMachine):
         )
         if not again:
             assert owned.epoch > truth.highest_epoch, "an epoch did not grow"
-        truth.highest_epoch, truth.holder = owned.epoch, owned
+            truth.tier = Tier.WARM
+        truth.highest_epoch, truth.holder, truth.behind = owned.epoch, owned, False
 
     def written(self, key: InstanceKey, owned: Ownership) -> None:
         truth = self.truths[key]
@@ -139,7 +147,11 @@ class OwnershipMachine(RuleBasedStateMachine):
         self.lost_noticed = None
         self.lost = True
         for truth in self.truths.values():
-            truth.holder, truth.state, truth.finals = None, None, {}
+            truth.forget()
+        self.flushed()
+
+    def flushed(self) -> None:
+        """The data is gone."""
 
     lost = False
 
@@ -185,7 +197,9 @@ class OwnershipMachine(RuleBasedStateMachine):
         assert dict(loaded.parts) == (truth.state or {}), "an acknowledged change was lost"
         assert owned.fresh == (not loaded.parts)
         truth.state = dict(loaded.parts)
+        assert owned.failures == truth.failures, "a failure history was lost"
         host.holds[key], host.state[key] = owned, dict(loaded.parts)
+        host.back.discard(key)
 
     # Writes of holders, fresh or stale.
 
@@ -195,7 +209,9 @@ class OwnershipMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.holders())
     @rule(pick=st.integers(0, 50), part=st.sampled_from(PARTS), keyed=st.booleans())
     def save(self, pick: int, part: str, keyed: bool) -> None:
-        host, owned = self.pick(pick)
+        self.save_as(*self.pick(pick), part, keyed)
+
+    def save_as(self, host: Host, owned: Ownership, part: str, keyed: bool) -> None:
         key, body = owned.key, self.draw_bytes()
         finals = {f"k{body.decode()}": body} if keyed else {}
         outcome = self.attempt(host.store.save(owned, Write({part: body}, finals=finals)), OwnershipLost)
@@ -206,9 +222,11 @@ class OwnershipMachine(RuleBasedStateMachine):
         else:
             self.written(key, owned)
             truth = self.truths[key]
-            assert truth.state == host.state[key], "a change was written on top of another state"
+            base = truth.previous if key in host.back else truth.state
+            assert base == host.state[key], "a change was written on top of another state"
+            truth.change(dict(base or {}), {part: body})
             host.state[key][part] = body
-            truth.state = dict(host.state[key])
+            host.back.discard(key)
             truth.acknowledged += 1
             truth.finals |= {name: (self.now, final) for name, final in finals.items()}
 
@@ -240,7 +258,8 @@ class OwnershipMachine(RuleBasedStateMachine):
         self.attempt(call, StoreUnavailable)
         host.network.hold = False
         message = host.network.held.pop()
-        self.late.append(Late(host, key, message, change, self.truths[key].acknowledged))
+        back = key in host.back
+        self.late.append(Late(host, key, message, change, self.truths[key].acknowledged, back))
 
     @precondition(lambda self: self.late)
     @rule(pick=st.integers(0, 50))
@@ -264,15 +283,17 @@ class OwnershipMachine(RuleBasedStateMachine):
             truth.holder = None
             return
         assert truth.acknowledged == late.acknowledged, "a late write took back an acknowledged change"
-        truth.state = (truth.state or {}) | (late.change or {})
+        truth.change(dict(truth.previous if late.back else truth.state or {}), late.change or {})
 
     def registered_late(self, late: Late, epoch: int, generation: str) -> None:
         truth = self.truths[late.key]
         if truth.state is not None:
             assert truth.acknowledged == late.acknowledged, "a late registration took back a change"
+        if truth.state is None:
+            truth.failures = bytes(late.message[2][15])  # type: ignore[arg-type]
         owned = Ownership(late.key, late.host.owner, epoch, Tier.WARM, generation)
         self.granted(late.key, owned)
-        truth.state = dict(late.change or {})
+        truth.replace(late.change or {})
 
     @precondition(lambda self: self.holders())
     @rule(pick=st.integers(0, 50))
@@ -287,105 +308,38 @@ class OwnershipMachine(RuleBasedStateMachine):
         if not isinstance(outcome, Ownership):
             host.drop(key)
             return
-        assert before is None or before.owner == owned.owner, "a registration replaced somebody else"
-        if truth.state is not None:
-            assert truth.state == host.state[key] or before is not None, "a registration took back a change"
+        if not truth.behind:
+            assert before is None or before.owner == owned.owner, "a registration replaced somebody else"
+            if truth.state is not None:
+                kept = truth.state == host.state[key] or before is not None
+                assert kept, "a registration took back a change"
+        if truth.state is None:
+            truth.failures = owned.failures
         self.granted(key, outcome)
-        host.holds[key], truth.state = outcome, dict(host.state[key])
+        truth.replace(host.state[key])
+        host.holds[key] = replace(outcome, failures=truth.failures)
+        host.back.discard(key)
 
     @precondition(lambda self: self.holders())
     @rule(pick=st.integers(0, 50), reason=st.sampled_from(PauseReason), clear=st.booleans())
     def release(self, pick: int, reason: PauseReason, clear: bool) -> None:
         host, owned = self.pick(pick)
-        outcome = self.attempt(host.store.release(owned, reason, clear_wish=clear), OwnershipLost)
+        self.release_as(host, owned, reason, clear, None)
+
+    def release_as(
+        self, host: Host, owned: Ownership, reason: PauseReason, clear: bool, tier: Tier | None
+    ) -> None:
+        call = host.store.release(owned, reason, clear_wish=clear, tier=tier)
+        outcome = self.attempt(call, OwnershipLost)
         if isinstance(outcome, StoreDataLost):
             self.register_as(host, owned)
             return
         if outcome is None:
             self.written(owned.key, owned)
-            self.truths[owned.key].holder = None
+            truth = self.truths[owned.key]
+            truth.holder, truth.tier = None, tier or truth.tier
         host.drop(owned.key)
 
     def pick(self, number: int) -> tuple[Host, Ownership]:
         holders = self.holders()
         return holders[number % len(holders)]
-
-    # What others may do to an instance.
-
-    @rule(key=st.sampled_from(INSTANCES), wish=st.sampled_from([None, *Wish]))
-    def wish(self, key: InstanceKey, wish: Wish | None) -> None:
-        outcome = self.attempt(self.hosts[0].store.wish(key.instance_id, wish), InstanceNotFound)
-        assert isinstance(outcome, AgentPoolError) or outcome.wish is wish
-
-    @rule(key=st.sampled_from(INSTANCES), reason=st.sampled_from([None, *PauseReason]))
-    def pause(self, key: InstanceKey, reason: PauseReason | None) -> None:
-        outcome = self.attempt(self.hosts[0].store.pause(key.instance_id, reason), InstanceNotFound, NotOwner)
-        if not isinstance(outcome, AgentPoolError):
-            assert self.truths[key].holder is None and outcome.owner is None
-
-    @rule(
-        key=st.sampled_from(INSTANCES),
-        pod=st.sampled_from(PODS),
-        accused=st.sets(st.sampled_from(PODS), max_size=1),
-    )
-    def erase(self, key: InstanceKey, pod: str, accused: set[str]) -> None:
-        truth, host = self.truths[key], self.current[pod]
-        ended = frozenset(self.current[name].owner for name in accused)
-        outcome = self.attempt(
-            host.store.erase(key.instance_id, host.owner, ended), InstanceNotFound, NotOwner
-        )
-        if outcome is not None:
-            return
-        if truth.holder is not None and truth.holder.owner not in {host.owner, *ended}:
-            assert truth.holder.owner.pod_uid == pod, "an instance was erased without proof"
-        truth.holder, truth.state, truth.finals = None, None, {}
-        truth.acknowledged += 1  # what is on its way from before must not bring it back
-
-    @rule(index=st.integers(0, 50))
-    def reap(self, index: int) -> None:
-        ended = self.hosts[index % len(self.hosts)].owner
-        held = [truth for truth in self.truths.values() if truth.holder and truth.holder.owner == ended]
-        outcome = self.attempt(self.hosts[0].store.reap(ended))
-        assert isinstance(outcome, AgentPoolError) or outcome == len(held)
-        for truth in held:
-            truth.holder = None
-
-    @rule()
-    def recall(self) -> None:
-        for key, truth in self.truths.items():
-            for name, (stamp, final) in truth.finals.items():
-                kept = self.run(self.hosts[0].store.recall(key.instance_id, name))
-                if self.now - stamp <= IDEMPOTENCY_SECONDS * 1_000_000:
-                    assert kept == final, "an acknowledged key was forgotten"
-                else:
-                    assert kept is None
-
-    @invariant()
-    def counts_equal_a_recount(self) -> None:
-        if not getattr(self, "hosts", None):
-            return
-        records = self.run(self.hosts[0].store.list()).records
-        owners, counts = self.run(
-            self.client.pipeline([("ZRANGE", KEYS.owners, 0, -1), ("HGETALL", KEYS.counts)])
-        )
-        held = [record for record in records if record.owner is not None]
-        recount: dict[bytes, bytes] = {}
-        for record in held:
-            for name in ("total", f"tier:{record.tier}", f"tenant:{tenant_hash(record.key.tenant_id)}"):
-                recount[name.encode()] = str(int(recount.get(name.encode(), b"0")) + 1).encode()
-        assert counts == recount, "the counts of the caps are wrong"
-        assert set(owners) == {f"{record.owner}|{record.key.instance_id}".encode() for record in held}
-        believed = {
-            key: (truth.holder.owner, truth.holder.epoch)
-            for key, truth in self.truths.items()
-            if truth.holder
-        }
-        assert {record.key: (record.owner, record.epoch) for record in held} == believed
-
-
-def machine(
-    client: RedisClient, loop: asyncio.AbstractEventLoop, fragments: Mapping[str, str]
-) -> type[OwnershipMachine]:
-    """The machine on one server with the given Lua."""
-    bound = {"client": client, "loop": loop, "scripts": assemble(fragments)}
-    return type("BoundOwnershipMachine", (OwnershipMachine,), bound)

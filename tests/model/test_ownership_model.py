@@ -16,7 +16,9 @@ from agentpool_agent.store.client import RedisClient
 from agentpool_agent.store.scripts import read_fragments
 from support.redis import redis_server
 
-from .ownership import machine
+from .beyond import PreviousMachine, StateMachine
+from .failover import FailoverMachine, StoreMachine, machine
+from .others import OwnershipMachine
 
 pytestmark = pytest.mark.model
 
@@ -49,7 +51,7 @@ def client(loop: asyncio.AbstractEventLoop) -> Iterator[RedisClient]:
 @pytest.mark.timeout(600)
 def test_the_protocol_holds(client: RedisClient, loop: asyncio.AbstractEventLoop) -> None:
     run_state_machine_as_test(
-        machine(client, loop, read_fragments()), settings=settings(BASE, max_examples=EXAMPLES)
+        machine(StoreMachine, client, loop, read_fragments()), settings=settings(BASE, max_examples=EXAMPLES)
     )
 
 
@@ -95,18 +97,102 @@ PLANTED = [
     pytest.param("erase", "if not proven then", "if false then", id="an instance is erased without proof"),
 ]
 
+PLANTED_IN_PREVIOUS = [
+    pytest.param(
+        "write",
+        "redis.call('HSET', PREVIOUS, 'part:' .. name, body)",
+        "redis.call('HSET', PREVIOUS, 'none:' .. name, '')",
+        id="a replaced part is not kept",
+    ),
+    pytest.param(
+        "save",
+        "then take_back() end",
+        "then end",
+        id="a recovered state is mixed with the damaged one",
+    ),
+    pytest.param(
+        "write",
+        "    redis.call('DEL', PREVIOUS)\n    redis.call('HSET', PREVIOUS, 'epoch', epoch)",
+        "    redis.call('HSET', PREVIOUS, 'epoch', epoch)",
+        id="what an earlier write replaced stays",
+    ),
+]
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize(("fragment", "right", "wrong"), PLANTED)
-def test_a_planted_bug_is_found(
-    client: RedisClient, loop: asyncio.AbstractEventLoop, fragment: str, right: str, wrong: str
+PLANTED_IN_STATE = [
+    pytest.param("note", "if refused then return refused end", "", id="anybody may note failures"),
+    pytest.param(
+        "plant",
+        "if holder ~= '' then return {'NOT_OWNER', holder} end",
+        "",
+        id="a state is planted under its holder",
+    ),
+    pytest.param("place", "if holder ~= '' then", "if false then", id="a holder is placed elsewhere"),
+    pytest.param("prune", "held[1] == '' and", "", id="a held instance is removed"),
+    pytest.param("release", "if ARGV[11] ~= '' then", "if false then", id="a move does not change the tier"),
+]
+
+PLANTED_IN_FAILOVER = [
+    pytest.param("greet", "if address ~= '' then", "if false then", id="a failover is not noticed"),
+    pytest.param(
+        "register",
+        "return ARGV[7] ~= generation or waiting > 0 end",
+        "return ARGV[7] ~= generation end",
+        id="what the new master never saw cannot be registered",
+    ),
+    pytest.param(
+        "erase",
+        "if waiting > 0 and holder ~= ARGV[5] then return LOST end",
+        "",
+        id="an instance is erased before its holder could register",
+    ),
+]
+
+
+def assert_found(
+    kind: type[OwnershipMachine],
+    client: RedisClient,
+    loop: asyncio.AbstractEventLoop,
+    change: tuple[str, str, str],
 ) -> None:
+    fragment, right, wrong = change
     fragments = read_fragments()
     assert fragments[fragment].count(right) == 1, "the text to be altered is not there"
     fragments[fragment] = fragments[fragment].replace(right, wrong)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
-            machine(client, loop, fragments),
+            machine(kind, client, loop, fragments),
             # The same examples each time, so that finding it is not left to luck.
             settings=settings(BASE, max_examples=2000, phases=[Phase.generate], derandomize=True),
         )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("fragment", "right", "wrong"), PLANTED)
+def test_a_planted_bug_is_found(
+    client: RedisClient, loop: asyncio.AbstractEventLoop, fragment: str, right: str, wrong: str
+) -> None:
+    assert_found(OwnershipMachine, client, loop, (fragment, right, wrong))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("fragment", "right", "wrong"), PLANTED_IN_PREVIOUS)
+def test_a_planted_bug_of_the_previous_state_is_found(
+    client: RedisClient, loop: asyncio.AbstractEventLoop, fragment: str, right: str, wrong: str
+) -> None:
+    assert_found(PreviousMachine, client, loop, (fragment, right, wrong))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("fragment", "right", "wrong"), PLANTED_IN_STATE)
+def test_a_planted_bug_around_states_is_found(
+    client: RedisClient, loop: asyncio.AbstractEventLoop, fragment: str, right: str, wrong: str
+) -> None:
+    assert_found(StateMachine, client, loop, (fragment, right, wrong))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("fragment", "right", "wrong"), PLANTED_IN_FAILOVER)
+def test_a_planted_bug_of_failovers_is_found(
+    client: RedisClient, loop: asyncio.AbstractEventLoop, fragment: str, right: str, wrong: str
+) -> None:
+    assert_found(FailoverMachine, client, loop, (fragment, right, wrong))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,16 @@ from agentpool_agent.store import Ownership, RedisStore
 from agentpool_agent.store.client import Argument, RedisClient
 from agentpool_agent.store.scripts import Script
 from agentpool_core.errors import StoreUnavailable
+from agentpool_core.lifecycle import Tier
 from agentpool_core.names import Incarnation, InstanceKey
 
 
 class Network:
     """A client whose next message can be held back, to arrive later, after its sender gave up."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, greet: Callable[[], Awaitable[None]]) -> None:
         self._client = client
+        self._greet = greet
         self.hold = False
         self.held: list[tuple[Script, Sequence[str], Sequence[Argument]]] = []
 
@@ -38,6 +40,9 @@ class Network:
     async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         return await self._client.pipeline(commands)
 
+    async def greet_again(self) -> None:
+        await self._greet()
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -52,10 +57,13 @@ class Host:
     alive: bool = True
     holds: dict[InstanceKey, Ownership] = field(default_factory=dict)
     state: dict[InstanceKey, dict[str, bytes]] = field(default_factory=dict)
+    back: set[InstanceKey] = field(default_factory=set)
+    """Where the state is the previous one."""
 
     def drop(self, key: InstanceKey) -> None:
         self.holds.pop(key, None)
         self.state.pop(key, None)
+        self.back.discard(key)
 
 
 @dataclass
@@ -68,6 +76,8 @@ class Late:
     change: dict[str, bytes] | None
     """None: another call than save."""
     acknowledged: int
+    back: bool
+    """Whether its sender's copy was the previous state."""
 
 
 @dataclass
@@ -82,3 +92,22 @@ class Truth:
     highest_epoch: int = 0
     acknowledged: int = 0
     writers: dict[int, Incarnation] = field(default_factory=dict)
+    previous: dict[str, bytes] = field(default_factory=dict)
+    """The state before the last change; empty: none is known."""
+    failures: bytes = b""
+    tier: Tier = Tier.WARM
+    behind: bool = False
+    """The store came back with what it was earlier, and nobody claimed or registered since."""
+
+    def change(self, base: dict[str, bytes], change: dict[str, bytes]) -> None:
+        """Parts were written on top of a state."""
+        self.previous, self.state = base, base | change
+
+    def replace(self, state: dict[str, bytes]) -> None:
+        """The state was written as a whole."""
+        self.previous, self.state = {}, dict(state)
+
+    def forget(self) -> None:
+        """Nothing is stored any more."""
+        self.holder, self.state, self.previous, self.finals = None, None, {}, {}
+        self.failures = b""

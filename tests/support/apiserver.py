@@ -6,6 +6,7 @@ The programs are those that `make cluster-up` builds.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,8 +15,8 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ from tools.devcluster.places import Places
 
 START_SECONDS = 90
 TOKEN = "administrator"
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [
+        {"level": "None", "verbs": ["get", "list", "watch"]},
+        {"level": "None", "resources": [{"group": "coordination.k8s.io"}]},
+        {"level": "Metadata"},
+    ],
+}
+"""Writes, Leases apart."""
 KEY = ("openssl", "genrsa", "-traditional", "-out")
 
 
@@ -44,11 +56,26 @@ class ApiServer:
         url: where it answers.
         kubeconfig: file for kubectl, helm and clients; its user may do everything.
         client: HTTP client with the same rights.
+        audit: where it writes down each write that it was asked for.
+        outage: ends the server for the time of a block; etcd and with it every object stay.
     """
 
     url: str
     kubeconfig: Path
     client: httpx.Client
+    audit: Path
+    outage: Callable[[], AbstractContextManager[None]]
+
+    def writes(self, agent: str) -> list[str]:
+        """The writes of a user agent that were carried out, in order: `verb resource[/subresource] name`."""
+        found = []
+        for line in self.audit.read_text().splitlines():
+            event = json.loads(line)
+            to, code = event.get("objectRef") or {}, (event.get("responseStatus") or {}).get("code", 0)
+            if str(event.get("userAgent", "")).startswith(agent) and code < 400:
+                place = "/".join(part for part in (to.get("resource"), to.get("subresource")) if part)
+                found.append(f"{event['verb']} {place} {to.get('name', '')}".strip())
+        return found
 
     def create(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """POST one object to a collection, with unknown fields refused; the answer as it came."""
@@ -78,9 +105,13 @@ def _process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byt
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _etcd_command(bin_: Path, folder: Path, client: str, peer: str) -> list[str]:
@@ -100,6 +131,7 @@ def _server_command(bin_: Path, folder: Path, etcd: str, port: int) -> list[str]
         *("--service-account-issuer", issuer, "--service-account-key-file", str(folder / "accounts.key")),
         *("--service-account-signing-key-file", str(folder / "accounts.key")),
         *("--service-cluster-ip-range", "10.97.0.0/16", "--authorization-mode", "RBAC"),
+        *("--audit-policy-file", str(folder / "audit.yaml"), "--audit-log-path", str(folder / "audit.log")),
         # Nothing makes the ServiceAccounts that this plugin would wait for.
         *("--disable-admission-plugins", "ServiceAccount", "--enable-priority-and-fairness=false"),
     ]
@@ -147,6 +179,8 @@ def api_server() -> Iterator[ApiServer]:
         raise FileNotFoundError("kube-apiserver is not built; `make cluster-up` builds it")
     folder = Path(tempfile.mkdtemp(prefix="ap-api-"))
     (folder / "tokens").write_text(f'{TOKEN},administrator,administrator,"system:masters"\n')
+    (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
+    (folder / "audit.log").touch()
     client_port, peer_port, port = _free_port(), _free_port(), _free_port()
     etcd, peer, url = (
         f"http://127.0.0.1:{client_port}",
@@ -158,8 +192,18 @@ def api_server() -> Iterator[ApiServer]:
         with ExitStack() as stack:
             stack.enter_context(_process(_etcd_command(bin_, folder, etcd, peer), folder / "etcd.log"))
             command = _server_command(bin_, folder, etcd, port)
-            server = stack.enter_context(_process(command, folder / "kube-apiserver.log"))
+            first = stack.enter_context(ExitStack())
+            server = first.enter_context(_process(command, folder / "kube-apiserver.log"))
             client = stack.enter_context(closing(_wait(server, url, folder)))
-            yield ApiServer(url, _kubeconfig(url, folder), client)
+
+            @contextmanager
+            def outage() -> Iterator[None]:
+                first.close()
+                yield
+                again = stack.enter_context(_process(command, folder / "kube-apiserver-again.log"))
+                first.callback(_kill, again)
+                _wait(again, url, folder).close()
+
+            yield ApiServer(url, _kubeconfig(url, folder), client, folder / "audit.log", outage)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

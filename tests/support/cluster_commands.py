@@ -14,8 +14,8 @@ from support.repository import ROOT
 CHART = "charts/agentpool"
 PLUGIN = "agentpool"
 KUBECTL = frozenset(
-    {"annotate", "apply", "create", "delete", "describe", "events", "explain", "get", "label", "logs"}
-    | {"port-forward", "rollout", "scale", "top", "wait", "auth", "kustomize", "patch", PLUGIN}
+    {"annotate", "apply", "create", "delete", "describe", "drain", "events", "explain", "get", "label"}
+    | {"logs", "port-forward", "rollout", "scale", "top", "wait", "auth", "kustomize", "patch", PLUGIN}
 )
 HELM = frozenset({"install", "upgrade", "uninstall", "test", "template", "show", "status"})
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from agentpool_core.config import EffectivePool
@@ -63,6 +64,8 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         script: what Invoke does; tests replace it.
         refuse: raised by every call but Watch, when set.
         invoked: requests that came in, in order.
+        archive: what Export sends, in parts; None breaks the call off.
+        imported: what Import was given.
     """
 
     def __init__(
@@ -88,6 +91,8 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         self.calls: list[str] = []
         self.instances: dict[str, types_pb2.Instance] = {}
         self.indexed: dict[str, types_pb2.Instance] = {}
+        self.archive: list[bytes | None] = [b"archive"]
+        self.imported: list[tuple[host_pb2.ImportTarget, bytes]] = []
         self.status = host_pb2.HostStatus(
             incarnation=str(self.incarnation),
             pod=pod,
@@ -97,9 +102,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
             capacity=50,
             counters=host_pb2.HostCounters(),
         )
-        self.address = ""
-        self.port = 0
-        self.silent = False
+        self.address, self.port, self.silent = "", 0, False
         self._verifier = verifier
         self._watchers: set[asyncio.Queue[host_pb2.WatchDelta]] = set()
         self._server: grpc.aio.Server | None = None
@@ -246,10 +249,49 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         self.drop(request.instance_id)
         return one
 
-    def _changed(self, instance_id: str, state: str) -> types_pb2.Instance:
+    async def Move(self, request: host_pb2.MoveRequest, context: Context) -> types_pb2.Instance:
+        """Show it in the tier."""
+        self._check(context, Verb.MOVE)
+        one = self._known(request.instance_id)
+        one.tier, one.pinned = request.tier or one.tier, request.pinned
+        return one
+
+    async def Export(
+        self, request: host_pb2.InstanceRequest, context: Context
+    ) -> AsyncIterator[host_pb2.ArchiveChunk]:
+        """The parts of `archive`, one a message."""
+        self._check(context, Verb.EXPORT)
+        self._known(request.instance_id)
+        for part in self.archive:
+            if part is None:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "broke off")
+            yield host_pb2.ArchiveChunk(data=part)
+
+    async def Import(
+        self, request_iterator: AsyncIterator[host_pb2.ImportRequest], context: Context
+    ) -> types_pb2.Instance:
+        """Keep what came in `imported`."""
+        self._check(context, Verb.IMPORT)
+        messages = [message async for message in request_iterator]
+        target = messages[0].target
+        self.imported.append((target, b"".join(message.data for message in messages)))
+        return types_pb2.Instance(
+            id=self.key_id(target.tenant_id, target.project_id),
+            tenant_id=target.tenant_id,
+            project_id=target.project_id,
+            tier=target.tier or "WARM",
+            state="PAUSED",
+            reason="Evicted",
+        )
+
+    def _known(self, instance_id: str) -> types_pb2.Instance:
         one = self.instances.get(instance_id) or self.indexed.get(instance_id)
         if one is None:
             raise InstanceNotFound(f"no {instance_id}")
+        return one
+
+    def _changed(self, instance_id: str, state: str) -> types_pb2.Instance:
+        one = self._known(instance_id)
         one.state = state
         self.report(host_pb2.WatchDelta(changed=[one]))
         return one

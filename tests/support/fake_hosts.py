@@ -8,18 +8,18 @@ as the operator can notice.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from typing import Any
 
 from agentpool_core.cluster import LABEL_ROLE, ROLE_WARM
 from agentpool_core.config import EffectivePool
-from agentpool_core.errors import Conflict, InstanceNotFound
+from agentpool_core.errors import Conflict, InstanceNotFound, NotOwner
 from agentpool_core.names import Incarnation
 from agentpool_operator.kube.kinds import DEPLOYMENTS, PODS, KubeError, Object
 from agentpool_operator.plan.views import PodView
 from agentpool_proto.v1 import host_pb2, types_pb2
 from agentpool_rpc.tokens import TokenVerifier, Verb
+from support.fake_deployments import DeploymentController
 from support.fake_host import Context, FakeHost, Ownership
 
 POLL_SECONDS = 0.05
@@ -51,6 +51,7 @@ class PodHost(FakeHost):
         self.configured: list[EffectivePool] = []
         self.refuse_retire = False
         self.activated: list[host_pb2.ActivateRequest] = []
+        self.moves: list[host_pb2.MoveRequest] = []
 
     async def Configure(
         self, request: host_pb2.ConfigureRequest, context: Context
@@ -102,6 +103,26 @@ class PodHost(FakeHost):
             raise InstanceNotFound(f"no {request.instance_id}")
         self.drop(request.instance_id)
         one.state = "TERMINATED"
+        return one
+
+    async def Move(self, request: host_pb2.MoveRequest, context: Context) -> types_pb2.Instance:
+        """Another tier, here if this host takes it; and who declares it."""
+        self._check(context, Verb.MOVE)
+        here = self.instances.get(request.instance_id)
+        one = here or self.known().get(request.instance_id)
+        if one is None:
+            raise InstanceNotFound(f"no {request.instance_id}")
+        if here is None and request.instance_id in self.store.owners:
+            raise NotOwner(str(self.store.owners[request.instance_id]))
+        self.moves.append(request)
+        if request.declared_uid:
+            one.declared_uid, one.origin = request.declared_uid, "declared"
+        moves = bool(request.tier) and request.tier != one.tier
+        one.tier = request.tier or one.tier
+        if here is not None and moves and request.tier not in self.status.tiers:
+            self.leave(one.id)
+        elif here is not None:
+            self.keep(one)
         return one
 
     async def Get(self, request: host_pb2.InstanceRequest, context: Context) -> types_pb2.Instance:
@@ -169,10 +190,20 @@ class SimulatedNode:
         client: of the API server, unguarded.
         verifier: of call tokens; asked for when the first pod starts.
         broken: images whose pods never start.
+        namespace: of the pods.
     """
 
-    def __init__(self, client: Any, pool: EffectivePool, verifier: Any, broken: frozenset[str]) -> None:
+    def __init__(
+        self,
+        client: Any,
+        pool: EffectivePool,
+        verifier: Any,
+        broken: frozenset[str],
+        namespace: str = "default",
+    ) -> None:
         self._client = client
+        self._namespace = namespace
+        self.deployments = DeploymentController(client, namespace)
         self._pool = pool
         self._verifier = verifier
         self._broken = broken
@@ -202,9 +233,9 @@ class SimulatedNode:
 
     async def look(self) -> None:
         """One look at everything."""
-        pods = await self._client.list(PODS, "default")
-        for deployment in await self._client.list(DEPLOYMENTS, "default"):
-            await self._replicate(deployment, pods)
+        pods = await self._client.list(PODS, self._namespace)
+        for deployment in await self._client.list(DEPLOYMENTS, self._namespace):
+            await self.deployments.replicate(deployment, pods, list(self.hosts))
         roles: dict[str, int] = {}
         for body in pods:
             role = body["metadata"]["labels"][LABEL_ROLE]
@@ -230,29 +261,7 @@ class SimulatedNode:
         await self._status(metadata["name"], running(image))
 
     async def _status(self, name: str, status: Object) -> None:
-        await self._client.merge(PODS, "default", name, {"status": status}, "status")
-
-    async def _replicate(self, deployment: Object, pods: list[Object]) -> None:
-        metadata, spec = deployment["metadata"], deployment["spec"]
-        mine = [one for one in pods if one["metadata"]["name"].startswith(metadata["name"] + "-")]
-        for _ in range(spec["replicas"] - len(mine)):
-            template = spec["template"]
-            name = f"{metadata['name']}-{secrets.token_hex(3)}"
-            body = {"metadata": {"name": name, **template["metadata"]}, "spec": template["spec"]}
-            pods.append(await self._client.create(PODS, "default", body))
-        wanted = spec["template"]["spec"]["containers"][0]["image"]
-        old = [one for one in mine if one["spec"]["containers"][0]["image"] != wanted]
-        for extra in old or mine[spec["replicas"] :]:
-            await self._client.delete(PODS, "default", extra["metadata"]["name"], extra["metadata"]["uid"])
-        ready = sum(1 for one in mine if one["metadata"]["uid"] in self.hosts)
-        status = {
-            "observedGeneration": metadata["generation"],
-            "replicas": len(mine),
-            "readyReplicas": ready,
-            "updatedReplicas": len(mine) - len(old),
-        }
-        if {key: deployment.get("status", {}).get(key, 0) for key in status} != status:
-            await self._client.merge(DEPLOYMENTS, "default", metadata["name"], {"status": status}, "status")
+        await self._client.merge(PODS, self._namespace, name, {"status": status}, "status")
 
     async def fail(
         self, name: str, code: int = 1, message: str = "it broke", ran_seconds: float = 600

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,17 @@ class HostClient:
             method, host_pb2.InstanceRequest(instance_id=instance), ended=ended
         )
         return found
+
+    async def until(
+        self, instance: str, holds: Callable[[types_pb2.Instance], object], seconds: float = 10.0
+    ) -> types_pb2.Instance:
+        """The instance as soon as something holds of it."""
+        async with asyncio.timeout(seconds):
+            while True:
+                found = await self.operate("Get", instance)
+                if holds(found):
+                    return found
+                await asyncio.sleep(0.05)
 
     async def configure(self, config: EffectivePool) -> int:
         """Send a configuration; the generation in force."""

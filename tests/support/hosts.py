@@ -76,17 +76,17 @@ def pool_config(
     concurrent: int = 200,
     per_minute: int = 1_000_000,
     memory_bytes: int = 128 * 1024 * 1024,
+    cpu_millis: int = 500,
     spares: int = 2,
     uid: str = "pool-uid",
     generation: int = 1,
     required: tuple[str, ...] = (),
     limits: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> EffectivePool:
-    """The effective configuration of pool default/support, with room for everything by default."""
-    quota = ResourceQuota(
-        memory_bytes=memory_bytes, concurrent_requests=concurrent, requests_per_minute=per_minute
-    )
-    bounds = {"max_instances": max_instances, "min_instances": min_instances, **(limits or {})}
+    """The effective configuration of pool default/support, with room for everything by default; `more`:
+    further parts of it, such as recovery and health, as dictionaries."""
+    quota = _quota(memory_bytes, cpu_millis, concurrent, per_minute)
     return EffectivePool(
         namespace="default",
         name="support",
@@ -96,11 +96,28 @@ def pool_config(
         tiers=_tiers(quota, max_instances, idle_seconds),
         instances_per_host=instances_per_host,
         warmup=WarmupConfig(enabled=spares > 0, count=spares),
-        limits=LimitsConfig.model_validate(bounds),
-        checkpoint=CheckpointConfig.model_validate(
-            {"storage": storage, "durability": durability, "interval_seconds": interval_seconds}
-        ),
+        limits=_limits(max_instances, min_instances, limits or {}),
+        checkpoint=_checkpoint(storage, durability, interval_seconds),
         isolation=IsolationConfig(required=required),
+        **more,
+    )
+
+
+def _limits(most: int, least: int, others: Mapping[str, Any]) -> LimitsConfig:
+    return LimitsConfig.model_validate({"max_instances": most, "min_instances": least, **others})
+
+
+def _checkpoint(storage: str, durability: str, interval_seconds: float) -> CheckpointConfig:
+    saved = {"storage": storage, "durability": durability, "interval_seconds": interval_seconds}
+    return CheckpointConfig.model_validate(saved)
+
+
+def _quota(memory_bytes: int, cpu_millis: int, concurrent: int, per_minute: int) -> ResourceQuota:
+    return ResourceQuota(
+        memory_bytes=memory_bytes,
+        cpu_millis=cpu_millis,
+        concurrent_requests=concurrent,
+        requests_per_minute=per_minute,
     )
 
 
@@ -132,6 +149,7 @@ class HostPod:
         self.zygote: asyncio.subprocess.Process | None = None
         self._client: HostClient | None = None
         self._options = options
+        self._sources: tuple[Path, ...] = options.get("sources", SOURCES)
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._log: str | None = None
@@ -180,7 +198,7 @@ class HostPod:
         agent = self._options.get("agent") or (self.config.agent.entrypoint if self.config else ECHO)
         work = self.folder / "work"
         work.mkdir(mode=0o700, exist_ok=True)
-        paths = itertools.chain.from_iterable(("--app-dir", str(path)) for path in SOURCES)
+        paths = itertools.chain.from_iterable(("--app-dir", str(path)) for path in self._sources)
         arguments = ("--socket", str(self.folder / "zygote.sock"), "--entrypoint", agent)
         self.zygote = await self._run("agentpool_agent.zygote", *arguments, "--work-dir", str(work), *paths)
 
@@ -259,6 +277,7 @@ class HostPod:
         for name in (
             "role",
             "tiers",
+            "reserved_for",
             "drain_seconds",
             "hang_seconds",
             "terminate_grace_seconds",
@@ -272,7 +291,7 @@ class HostPod:
         return arguments
 
     async def _run(self, module: str, *arguments: str) -> asyncio.subprocess.Process:
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, self._sources))}
         with (self.folder / "log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", module, *arguments, env=environment, stdout=log, stderr=log
@@ -305,7 +324,8 @@ async def host_pod(config: EffectivePool | None = None, **options: Any) -> Async
 
     Args:
         config: what the host is configured with at its start; None: it waits for `Configure`.
-        options: agent, redis_url, role, tiers, drain_seconds, hang_seconds, metrics_port, log_level.
+        options: agent, redis_url, role, tiers, drain_seconds, hang_seconds, metrics_port, log_level, sources
+            (folders with the code that it runs; default: this checkout's).
     """
     pod = HostPod(config, options)
     try:

@@ -161,7 +161,10 @@ def operator_settings(**changes: Any) -> Settings:
 @asynccontextmanager
 async def open_scene(api: ApiServer, redis_url: str, **changes: Any) -> AsyncIterator[Scene]:
     """An operator that leads and a node; both end with the block, and nothing is left."""
-    client = KubeClient(await connect())
+    connection = await connect()
+    # So that the audit tells the test's own writes from the operator's.
+    connection.user_agent = "test"
+    client = KubeClient(connection)
     secret = {"metadata": {"name": REDIS_ADMIN_SECRET}, "stringData": {"url": redis_url}}
     await client.apply(SECRETS, RELEASE, secret)
     scene = Scene(client, operator_settings(**changes))

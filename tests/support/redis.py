@@ -60,6 +60,7 @@ class RedisServer:
         deadline = time.monotonic() + 10
         while not self._answers():
             if time.monotonic() > deadline:
+                self.stop()
                 raise TimeoutError((self._folder / "log").read_text())
             time.sleep(0.01)
 

@@ -22,6 +22,9 @@ from support.hosts import PRIVATE_KEY, PUBLIC_KEY, HostPod, host_pod
 from support.redis import RedisServer, redis_server
 
 KEYS = CallKeys(PRIVATE_KEY, PUBLIC_KEY)
+FRESH = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+"""A connection for each request: none that broke with a gateway is used again."""
+GENERIC = {"role": "Generic", "tiers": "HOT,COLD"}
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Spine:
     directory: Path
     gateways: list[GatewayProcess] = field(default_factory=list)
     _stacks: list[AsyncExitStack] = field(default_factory=list)
+    _client: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=30, limits=FRESH))
 
     def entries(self) -> list[HostEntry]:
         """The hosts as a membership file names them."""
@@ -54,7 +58,11 @@ class Spine:
 
     async def kill_gateway(self, number: int) -> None:
         """SIGKILL one gateway."""
-        await self.gateways[number].stop(signal.SIGKILL)
+        await self.stop_gateway(number, signal.SIGKILL)
+
+    async def stop_gateway(self, number: int, how: signal.Signals = signal.SIGTERM) -> None:
+        """End one gateway."""
+        await self.gateways[number].stop(how)
         await self._stacks[number].aclose()
 
     async def restart_host(self, number: int) -> None:
@@ -81,8 +89,8 @@ class Spine:
         """One request over REST."""
         headers = {"idempotency-key": more.pop("key")} if "key" in more else {}
         envelope = {"tenant_id": more.pop("tenant", "acme"), "project_id": project, "input": body, **more}
-        async with httpx.AsyncClient(base_url=self.gateways[gateway].url, timeout=30) as client:
-            return await client.post("/api/v1/pool/invoke", json=envelope, headers=headers)
+        url = self.gateways[gateway].url
+        return await self._client.post(f"{url}/api/v1/pool/invoke", json=envelope, headers=headers)
 
     async def answer(self, project: str, body: Any, **more: Any) -> dict[str, Any]:
         """One request that must be answered."""
@@ -93,27 +101,28 @@ class Spine:
 
     async def close(self) -> None:
         """End the gateways."""
+        await self._client.aclose()
         for stack in self._stacks:
             await stack.aclose()
 
 
 @asynccontextmanager
 async def running_spine(
-    config: EffectivePool, *, hosts: int = 1, gateways: int = 1, **options: Any
+    config: EffectivePool, *, hosts: int = 1, generic: int = 0, gateways: int = 1, **options: Any
 ) -> AsyncIterator[Spine]:
-    """Everything started and ready; `options` go to the hosts."""
+    """Everything started and ready: shared hosts, then generic ones; `options` go to all of them."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ap-spine-")))
         redis = stack.enter_context(redis_server(append=True))
         pods = await asyncio.gather(
             *(
-                stack.enter_async_context(host_pod(config, redis_url=redis.url, **options))
-                for _ in range(hosts)
+                stack.enter_async_context(host_pod(config, redis_url=redis.url, **role, **options))
+                for role in [*([{}] * hosts), *([GENERIC] * generic)]
             )
         )
         spine = Spine(config, redis, list(pods), directory)
         stack.push_async_callback(spine.close)
         for number in range(gateways):
             await spine.start_gateway(number)
-            await spine.gateways[number].sees(hosts)
+            await spine.gateways[number].sees(hosts + generic)
         yield spine

@@ -63,6 +63,7 @@ class WorkerLine(asyncio.Protocol):
         self.commits: list[frames.Commit] = []
         self.state: dict[str, bytes] = {}
         self.logs: list[str] = []
+        self.stages: list[str] = []
         self.failures: list[frames.Failed] = []
         self.acknowledge = True
         self.closed = asyncio.Event()
@@ -98,6 +99,8 @@ class WorkerLine(asyncio.Protocol):
                 self._resolve(frame.id, Outcome(failure=frame))
             case frames.Part():
                 self._chunks.setdefault(frame.id, []).append(msgspec.json.decode(frame.data))
+            case frames.Making():
+                self.stages.append(frame.stage)
             case frames.Log():
                 self.logs.append(frame.message)
             case _:

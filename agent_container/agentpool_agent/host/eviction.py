@@ -49,10 +49,17 @@ class Evictions:
                 )
             log.info("instance_evicted", instance=victim.instance_id, room_for=newcomer.instance_id)
 
-    async def leave(self, resident: Resident, reason: PauseReason) -> bool:
-        """Checkpoint, release and end a READY instance; False: the store refused, and it stays."""
+    async def leave(
+        self, resident: Resident, reason: PauseReason, *, tier: Tier | None = None, cap: int | None = None
+    ) -> bool:
+        """Checkpoint, release and end a READY instance; False: the store refused, and it stays.
+
+        Args:
+            tier: of its next activation; None: the one that it is to have, else the one that it has.
+            cap: most instances of that tier; raises PoolExhausted, and it stays.
+        """
         entry, host = resident.entry, self._host
-        _, store = host.configured()
+        (_, store), tier = host.configured(), tier or entry.move_to
         entry.leaving = True
         resident.settled.clear()
         left = False
@@ -60,6 +67,8 @@ class Evictions:
             async with asyncio.timeout(LEAVE_SECONDS):
                 if not resident.durable and resident.touched:
                     await resident.checkpoint()
+                entry.history = entry.history.calm()
+                await host.note(entry, resident.ownership)
                 async with resident.saving:
                     await store.release(
                         resident.ownership,
@@ -67,10 +76,15 @@ class Evictions:
                         rate=resident.bucket.pack(),
                         # A termination that was wished outlives a drain.
                         clear_wish=entry.wish is not Wish.TERMINATE,
+                        tier=tier,
+                        cap=cap,
                     )
             left = True
         except OwnershipLost:
-            left = True
+            # Another host has it, in whatever tier.
+            left, tier = True, None
+        except PoolExhausted:
+            raise
         except (AgentPoolError, TimeoutError) as exc:
             # The release may have arrived all the same: what is owned is known after the next claim.
             resident.uncertain_since = host.clock()
@@ -79,16 +93,17 @@ class Evictions:
             entry.leaving = False
             resident.settled.set()
             if left:
-                self._left(resident, reason)
+                self._left(resident, reason, tier)
         return left
 
-    def _left(self, resident: Resident, reason: PauseReason) -> None:
+    def _left(self, resident: Resident, reason: PauseReason, tier: Tier | None) -> None:
         entry, host = resident.entry, self._host
         if host.residents.get(entry.instance_id) is not resident:
             return
         del host.residents[entry.instance_id]
         resident.stop()
         entry.epoch, entry.wish, entry.last_used = 0, None, host.clock()
+        entry.tier, entry.move_to = tier or entry.tier, None
         host.table.move(entry, State.PAUSED, reason)
         host.counters.destroyed += 1
         if reason is PauseReason.EVICTED:

@@ -107,3 +107,15 @@ class Exchange:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def resolve(future: asyncio.Future[None] | None, error: AgentPoolError | None) -> None:
+    """End a wait, if anybody still waits; with an error, or without."""
+    if future is None or future.done():
+        return
+    if error is None:
+        future.set_result(None)
+        return
+    future.set_exception(error)
+    # Its waiter may have given up; asyncio would complain about an error nobody looked at.
+    future.exception()

@@ -8,27 +8,28 @@ the caller gets a retryable error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
-from agentpool_agent.host.exchange import Exchange
+from agentpool_agent.host.exchange import Exchange, resolve
 from agentpool_agent.host.quota import RateBucket
 from agentpool_agent.host.reported import worker_error
+from agentpool_agent.host.surroundings import Surroundings
 from agentpool_agent.host.table import Entry
 from agentpool_agent.host.worker import WorkerChannel
-from agentpool_agent.store.base import Ownership, Store, Write
+from agentpool_agent.store.base import Ownership, Write
 from agentpool_agent.wire import frames
+from agentpool_agent.wire.frames import RESTORING
 from agentpool_core.errors import (
     AgentPoolError,
     DeadlineExceeded,
     InstanceCrashed,
+    MemoryExceeded,
     OwnershipLost,
     StoreDataLost,
     StoreUnavailable,
 )
+from agentpool_core.recovery import Cause
 from agentpool_proto.v1.types_pb2 import Done
 
 log = structlog.get_logger(__name__)
@@ -40,24 +41,10 @@ RETRY_SECONDS = 1.0
 LATE_KEYS = 256
 """Requests without a caller whose Idempotency-Key still counts as in flight."""
 
+STAGE_CHARS = 100
+
 GRACE_SECONDS = 0.25
 """The worker keeps the deadline itself and knows more; the host's own timer comes this much later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What an instance needs from its host."""
-
-    store: Callable[[], Store]
-    clock: Callable[[], float]
-    wall: Callable[[], float]
-    spawn: Callable[[Coroutine[Any, Any, None], str], None]
-    released: Callable[[Resident], None]
-    """A request ended."""
-    lost: Callable[[Resident, str, bool], None]
-    """The worker is gone: why, and whether ownership is gone, too."""
-    data_lost: Callable[[], None]
-    """The store told that it lost its data."""
 
 
 class Resident:
@@ -93,6 +80,12 @@ class Resident:
         self._snapshot: asyncio.Future[None] | None = None
         self._whole: asyncio.Future[None] | None = None
         self.dead = False
+        self.cause: Cause | None = None
+        """Why the worker is gone, once it is."""
+        self.stage = "the agent's constructor"
+        """What is being done with the agent until it is ready."""
+        self.doubted_at = 0.0
+        """When a request was given up on that the worker had; 0 once the worker has answered since."""
         worker.sink = self
         worker.instance_id = entry.instance_id
 
@@ -137,6 +130,7 @@ class Resident:
         exchange.cancelled = True
         if not exchange.started:
             return
+        self.doubted_at = self.doubted_at or self._around.clock()
         if not exchange.idempotency_key:
             self.worker.send(frames.Cancel(exchange.number))
             return
@@ -174,6 +168,8 @@ class Resident:
             self._failed(frame)
         elif isinstance(frame, frames.Clean):
             self._snapshot_done(None)
+        elif isinstance(frame, frames.Making):
+            self.stage = frame.stage[:STAGE_CHARS]
         elif isinstance(frame, frames.Ready):
             if not self.setup.done():
                 self.setup.set_result(frame)
@@ -190,24 +186,34 @@ class Resident:
         if key is not None:
             self._free_key(key)
         exchange = self.exchanges.get(frame.id)
+        error = worker_error(frame.code, frame.message)
+        if isinstance(error, MemoryExceeded) and not self.dead:
+            self._around.strained(self, error.message)
         if exchange is not None:
             exchange.cancelled = True
-            exchange.fail(worker_error(frame.code, frame.message))
+            exchange.fail(error)
             if exchange.idempotency_key:
                 self._close(exchange)
 
-    def worker_lost(self, reason: str) -> None:
+    def worker_lost(self, reason: str, cause: Cause) -> None:
         """worker.FrameSink: the worker is gone."""
+        self.cause = cause
         # The state goes to ERROR first: a request's end must not show the instance as READY.
-        self._around.lost(self, reason, False)
-        self._end(InstanceCrashed(f"The instance's worker is gone: {reason}."))
+        self._around.lost(self, reason, cause)
+        kind = MemoryExceeded if cause is Cause.MEMORY_EXCEEDED else InstanceCrashed
+        self._end(kind(f"The instance's worker is gone: {reason}."))
 
     def drop(self, error: AgentPoolError) -> None:
         """End the worker because this host must not speak for the instance any more."""
         self.worker.sink = None
         self.worker.end("dropped")
-        self._around.lost(self, error.message, True)
+        self._around.lost(self, error.message, None)
         self._end(error)
+
+    @property
+    def restoring(self) -> bool:
+        """Whether the agent takes its stored state back."""
+        return self.stage == RESTORING
 
     def stop(self) -> None:
         """End the worker in good order: nothing is under way."""
@@ -227,8 +233,8 @@ class Resident:
         if not self.setup.done():
             self.setup.set_exception(error)
             self.setup.exception()
-        _resolve(self._snapshot, error)
-        _resolve(self._whole, error)
+        resolve(self._snapshot, error)
+        resolve(self._whole, error)
         for exchange in list(self.exchanges.values()):
             exchange.cancelled = True
             exchange.fail(error)
@@ -328,7 +334,7 @@ class Resident:
             self._free_key(key)
 
     def _snapshot_done(self, error: AgentPoolError | None) -> None:
-        _resolve(self._snapshot, error)
+        resolve(self._snapshot, error)
 
     async def checkpoint(self) -> None:
         """Have the worker send what changed, and save it; raises what kept it from being saved."""
@@ -365,7 +371,7 @@ class Resident:
             try:
                 async with asyncio.timeout(SAVE_SECONDS):
                     self.ownership = await self._around.store().register(self.ownership, write)
-                self.entry.epoch = self.ownership.epoch
+                self.entry.epoch, self.entry.noted = self.ownership.epoch, self.ownership.failures
                 self.uncertain_since = None
             except TimeoutError:
                 error = StoreUnavailable("The store is slow.")
@@ -382,15 +388,4 @@ class Resident:
             self._settle(commit.finished)
         else:
             self._unsettle(commit.finished, error)
-        _resolve(self._whole, error)
-
-
-def _resolve(future: asyncio.Future[None] | None, error: AgentPoolError | None) -> None:
-    if future is None or future.done():
-        return
-    if error is None:
-        future.set_result(None)
-        return
-    future.set_exception(error)
-    # Its waiter may have given up; asyncio would complain about an error nobody looked at.
-    future.exception()
+        resolve(self._whole, error)

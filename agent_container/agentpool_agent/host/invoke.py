@@ -148,7 +148,7 @@ class Requests:
                 await _before(left, self._activations.activate(wanted))
                 activated = True
                 call.activated_at = host.clock()
-            elif resident.entry.leaving:
+            elif resident.entry.leaving or resident.entry.gated:
                 await _before(call.deadline - host.clock(), resident.settled.wait())
             elif _renewable(host, resident):
                 host.renew(resident)
@@ -163,7 +163,8 @@ class Requests:
     def _admit(self, call: Call, resident: Resident) -> Exchange:
         config, _ = self._host.configured()
         entry = resident.entry
-        if resident.dead or entry.leaving or self._host.residents.get(entry.instance_id) is not resident:
+        shut = resident.dead or entry.leaving or entry.gated
+        if shut or self._host.residents.get(entry.instance_id) is not resident:
             raise Unavailable("The instance is on its way out.", retry_after_seconds=0.1)
         if entry.wish is Wish.PAUSE:
             raise InstancePaused("A user paused the instance; it ends its requests.")

@@ -8,7 +8,7 @@ from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from agentpool_agent.host.state import Host
@@ -53,6 +53,14 @@ class HostMetrics(Collector):
         for (tier, state), count in counts.items():
             instances.add_metric([tier, state], count)
         yield instances
+        failures = CounterMetricFamily(
+            "agent_pool_instance_failures",
+            "Failures of instances by cause, and what was decided about them.",
+            labels=["cause", "strategy"],
+        )
+        for (cause, strategy), count in list(self._host.counters.failures.items()):
+            failures.add_metric([cause, strategy], count)
+        yield failures
         if not self._host.settings.instance_metrics:
             return
         memory = GaugeMetricFamily(

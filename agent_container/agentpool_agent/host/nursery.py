@@ -21,6 +21,7 @@ import structlog
 from agentpool_agent.host.worker import Budget, WorkerChannel
 from agentpool_agent.wire import nursery as wire
 from agentpool_core.errors import AgentCreationFailed, Unavailable
+from agentpool_core.recovery import Cause
 
 log = structlog.get_logger(__name__)
 
@@ -114,9 +115,9 @@ class Nursery:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(future)
 
-    def watch(self, worker: WorkerChannel, memory_bytes: int, threads: int) -> None:
-        """Have the zygote enforce limits by measurement."""
-        self._send(wire.Watch(worker.number, memory_bytes, threads))
+    def watch(self, worker: WorkerChannel, memory_bytes: int, threads: int, cpu_millis: int = 0) -> None:
+        """Have the zygote enforce limits by measurement; `cpu_millis` 0: none."""
+        self._send(wire.Watch(worker.number, memory_bytes, threads, cpu_millis))
 
     def kill(self, number: int) -> None:
         """End a worker."""
@@ -278,7 +279,7 @@ class Nursery:
         self._spares.clear()
         workers, self._workers = list(self._workers.values()), {}
         for worker in workers:
-            worker.end("the zygote ended")
+            worker.end("the zygote ended", Cause.HOST_LOST)
         error = (AgentCreationFailed if "import" in problem else Unavailable)(problem)
         while self._waiting:
             future = self._waiting.popleft()

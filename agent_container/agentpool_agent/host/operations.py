@@ -43,7 +43,7 @@ class Operations:
     async def pause(self, instance_id: str, ended: frozenset[Incarnation]) -> Instance:
         """Checkpoint and release; PAUSED until somebody resumes it. Raises IllegalTransition, NotOwner,
         InstanceNotFound, StoreUnavailable."""
-        resident = await self._settled(instance_id)
+        resident = await self.settled(instance_id)
         if resident is None:
             return await self._pause_stored(instance_id, ended)
         if resident.entry.active > 0:
@@ -53,16 +53,18 @@ class Operations:
         return entry_view(self._host, resident.entry)
 
     async def resume(self, instance_id: str, ended: frozenset[Incarnation]) -> Instance:
-        """Lift a pause and make the instance resident here."""
+        """Lift a pause, or an instance's ERROR whatever its history, and make the instance resident here."""
         host = self._host
-        resident = await self._settled(instance_id)
+        resident = await self.settled(instance_id)
         entry = host.table.get(instance_id)
         if resident is not None or (
-            entry is not None and entry.state not in (State.PAUSED, State.TERMINATED)
+            entry is not None and entry.state not in (State.PAUSED, State.ERROR, State.TERMINATED)
         ):
             state = entry.state if entry is not None else State.READY
-            raise IllegalTransition(f"Only a PAUSED instance can be resumed; this one is {state}.")
-        record = await self._record(instance_id)
+            raise IllegalTransition(
+                f"Only an instance in PAUSED or ERROR can be resumed; this one is {state}."
+            )
+        record = await self.record(instance_id)
         if record.owner not in (None, host.incarnation) and record.owner not in ended:
             raise NotOwner(str(record.owner))
         wanted = Wanted(record.key, record.tier, ended, resume=True, declared_uid=record.declared_uid)
@@ -71,7 +73,7 @@ class Operations:
 
     async def terminate(self, instance_id: str, ended: frozenset[Incarnation]) -> Instance:
         """End the instance and erase its state; raises IllegalTransition, NotOwner, InstanceNotFound."""
-        resident = await self._settled(instance_id)
+        resident = await self.settled(instance_id)
         if resident is None:
             return await self._erase_stored(instance_id, ended)
         if resident.entry.active > 0:
@@ -133,7 +135,8 @@ class Operations:
         except AgentPoolError as exc:
             log.warning("wish_not_done", instance=instance_id, wish=wish, reason=exc.message)
 
-    async def _settled(self, instance_id: str) -> Resident | None:
+    async def settled(self, instance_id: str) -> Resident | None:
+        """The resident once nothing that makes it leave is under way; None: it is not here."""
         while True:
             resident = self._host.residents.get(instance_id)
             if resident is None or not resident.entry.leaving:
@@ -177,7 +180,8 @@ class Operations:
         entry.wish, entry.epoch, entry.last_used = None, 0, self._host.clock()
         self._host.table.move(entry, State.TERMINATED)
 
-    async def _record(self, instance_id: str) -> Record:
+    async def record(self, instance_id: str) -> Record:
+        """What the store knows of an instance; raises InstanceNotFound."""
         _, store = self._host.configured()
         record = await store.get(instance_id)
         if record is None:
@@ -190,14 +194,17 @@ class Operations:
         entry = host.table.get(instance_id)
         if entry is not None and entry.state not in (State.PAUSED, State.TERMINATED):
             transition(entry.state, State.PAUSED)
-        record = await self._record(instance_id)
+        record = await self.record(instance_id)
         if record.paused is PauseReason.USER_REQUESTED:
             transition(State.PAUSED, State.PAUSED)
+        if record_view(host, record).state == State.ERROR:
+            # It failed at another host.
+            transition(State.ERROR, State.PAUSED)
         if record.owner is not None and record.owner in {host.incarnation, *ended}:
             # Left over from a failed release or a dead host: own it to release it.
             claim = Claim(record.key, host.incarnation, record.tier, ended=ended)
             await store.release(await store.claim(claim), PauseReason.USER_REQUESTED)
-            record = await self._record(instance_id)
+            record = await self.record(instance_id)
         else:
             record = await store.pause(instance_id, PauseReason.USER_REQUESTED)
         if entry is not None and entry.state is State.PAUSED:
@@ -211,7 +218,7 @@ class Operations:
         entry = host.table.get(instance_id)
         if entry is not None and entry.state is not State.TERMINATED:
             transition(entry.state, State.TERMINATED)
-        record = await self._record(instance_id)
+        record = await self.record(instance_id)
         await store.erase(instance_id, host.incarnation, ended)
         if entry is not None and entry.state in (State.PAUSED, State.ERROR):
             self._terminated(entry)

@@ -12,6 +12,8 @@ from agentpool_core.errors import (
     DeadlineExceeded,
     InputRejected,
     InstanceRolledBack,
+    MemoryExceeded,
+    RestoreFailed,
     StateTooLarge,
     from_code,
 )
@@ -24,6 +26,8 @@ WORKER_ERRORS = frozenset(
         AgentFailure,
         AgentCreationFailed,
         AgentCreationTimeout,
+        RestoreFailed,
+        MemoryExceeded,
         StateTooLarge,
         AnswerTooLarge,
         InputRejected,

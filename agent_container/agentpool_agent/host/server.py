@@ -15,16 +15,22 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from agentpool_agent.host.activation import Activations
+from agentpool_agent.host.archive import Archives
 from agentpool_agent.host.drain import drain
 from agentpool_agent.host.eviction import Evictions
-from agentpool_agent.host.instance import Resident, Surroundings
+from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.invoke import Requests
 from agentpool_agent.host.metrics import HostMetrics
+from agentpool_agent.host.moving import Change, Moves
 from agentpool_agent.host.nursery import SOCKET_NAME, Nursery
 from agentpool_agent.host.operations import Operations
+from agentpool_agent.host.recovery import Recoveries
+from agentpool_agent.host.revival import Revivals, mark_start
 from agentpool_agent.host.service import AgentHostService
 from agentpool_agent.host.settings import Role, Settings
+from agentpool_agent.host.starting import Starts
 from agentpool_agent.host.state import Host
+from agentpool_agent.host.surroundings import Surroundings
 from agentpool_agent.host.upkeep import Upkeep
 from agentpool_agent.host.watch import WatchHub
 from agentpool_agent.host.worker import WorkerChannel
@@ -33,7 +39,7 @@ from agentpool_agent.wire.nursery import Sample
 from agentpool_core.cluster import LIVENESS_SERVICE
 from agentpool_core.config import EffectivePool, Storage
 from agentpool_core.errors import InvalidRequest
-from agentpool_core.lifecycle import PauseReason, State
+from agentpool_core.lifecycle import PauseReason
 from agentpool_core.names import Incarnation
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
 from agentpool_rpc.channels import make_server
@@ -61,7 +67,7 @@ class HostServer:
             on_change=self._host_changed,
             on_usage=self._usage,
         )
-        self.host = Host(settings, incarnation, nursery)
+        self.host = Host(settings, incarnation, nursery, taken_by=settings.reserved_for)
         self.hub = WatchHub(self.host)
         self.host.table.changed = self.hub.instance_changed
         self.metrics = HostMetrics(self.host)
@@ -83,18 +89,27 @@ class HostServer:
             wall=host.wall,
             spawn=host.spawn,
             released=self._released,
-            lost=self._lost,
+            lost=lambda resident, reason, cause: self.recoveries.lost(resident, reason, cause),
+            strained=lambda resident, message: self.recoveries.strained(resident, message),
             data_lost=lambda: self.upkeep.data_lost(),
         )
-        activations = Activations(host, self.evictions, around)
+        self.recoveries = Recoveries(host, lambda entry, wish: self.operations.fulfil_lost(entry, wish))
+        starts = Starts(host, around, self.recoveries)
+        activations = Activations(host, self.evictions, starts, self.recoveries)
         self.operations = Operations(host, activations, self.evictions)
-        self.upkeep = Upkeep(host, self.evictions, self.operations)
+        moves = Moves(host, activations, self.evictions, self.operations)
+        host.migrate = moves.migrate
+        host.relocate = lambda entry, tier: moves.move(entry.instance_id, Change(tier), frozenset())
+        self.revivals = Revivals(host, activations)
+        self.upkeep = Upkeep(host, self.evictions, self.operations, self.recoveries, self.revivals)
         service = AgentHostService(
             host,
             self._verifier,
             Requests(host, activations, self.metrics.observe),
             activations,
             self.operations,
+            moves,
+            Archives(host),
             self.upkeep,
             self.hub,
             self.configure,
@@ -134,7 +149,10 @@ class HostServer:
         host, entry = self.host, resident.entry
         host.table.release(entry, host.clock())
         host.counters.operations += 1
-        if entry.active > 0 or resident.dead or host.draining:
+        if entry.active > 0 or resident.dead:
+            return
+        self.recoveries.calmed(resident)
+        if host.draining:
             return
         if entry.wish is not None:
             host.spawn(self.operations.fulfil(resident), "wish")
@@ -144,30 +162,6 @@ class HostServer:
     async def _leave_now(self, resident: Resident) -> None:
         if self.host.residents.get(resident.entry.instance_id) is resident and resident.entry.evictable:
             await self.evictions.leave(resident, PauseReason.EVICTED)
-
-    def _lost(self, resident: Resident, reason: str, ownership_gone: bool) -> None:
-        host, entry = self.host, resident.entry
-        if host.residents.get(entry.instance_id) is not resident:
-            return
-        del host.residents[entry.instance_id]
-        log.warning("worker_lost", instance=entry.instance_id, reason=reason)
-        host.counters.destroyed += 1
-        entry.last_used = host.clock()
-        if ownership_gone:
-            host.table.remove(entry)
-            return
-        host.counters.crashes += 1
-        if entry.state is State.BUSY:
-            wish, entry.wish = entry.wish, None
-            entry.retry_at = host.clock()
-            host.table.move(entry, State.ERROR, f"Its worker is gone: {reason}.")
-        else:
-            wish, entry.wish, entry.epoch = entry.wish, None, 0
-            host.table.move(entry, State.PAUSED, PauseReason.EVICTED)
-        # Released, so that the next claim has a new epoch and anybody can make it.
-        host.give_back(resident.ownership, resident.bucket.pack())
-        if wish is not None:
-            host.spawn(self.operations.fulfil_lost(entry, wish), "wish")
 
     # Configuration
 
@@ -211,7 +205,7 @@ class HostServer:
         count = config.warmup.count if config.warmup.enabled else 0
         if self.settings.role is Role.GENERIC:
             # One instance: one worker waits, whatever the pool's number.
-            count = 0 if self.host.taken_by else min(count, 1)
+            count = 0 if self.host.counters.created else min(count, 1)
         self.host.nursery.keep(min(count, self.host.capacity))
 
     # Life
@@ -228,6 +222,7 @@ class HostServer:
             raise OSError(f"cannot listen on {settings.listen}")
         if settings.metrics_port:
             self.metrics.serve(settings.metrics_port)
+        self.revivals.restarted = await asyncio.to_thread(mark_start, settings.run_dir)
         self.host.nursery.listen()
         await self._server.start()
         await self.health.set(LIVENESS_SERVICE, health_pb2.HealthCheckResponse.SERVING)

@@ -12,7 +12,9 @@ import pydantic
 import structlog
 
 from agentpool_agent.host.activation import Activations, Wanted
+from agentpool_agent.host.archive import Archives, chunks
 from agentpool_agent.host.invoke import Requests, check_identity, tier_of
+from agentpool_agent.host.moving import Change, Moves
 from agentpool_agent.host.operations import Operations
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.table import RESIDENT
@@ -46,6 +48,8 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         requests: Requests,
         activations: Activations,
         operations: Operations,
+        moves: Moves,
+        archives: Archives,
         upkeep: Upkeep,
         hub: WatchHub,
         configure: Callable[[EffectivePool], Awaitable[int]],
@@ -56,6 +60,8 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         self._requests = requests
         self._activations = activations
         self._operations = operations
+        self._moves = moves
+        self._archives = archives
         self._upkeep = upkeep
         self._hub = hub
         self._configure = configure
@@ -117,6 +123,33 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         claims = self._claims(context, Verb.TERMINATE)
         view = await _bounded(self._operations.terminate(request.instance_id, claims.ended))
         _audit(claims, "terminate", view)
+        return view
+
+    async def Move(self, request: host_pb2.MoveRequest, context: Context) -> Instance:
+        """See host.proto."""
+        claims = self._claims(context, Verb.MOVE)
+        pinned = request.pinned if request.HasField("pinned") else None
+        change = Change(tier_of(request.tier), request.declared_uid, pinned)
+        view = await _bounded(self._moves.move(request.instance_id, change, claims.ended))
+        _audit(claims, "move", view)
+        return view
+
+    async def Export(
+        self, request: host_pb2.InstanceRequest, context: Context
+    ) -> AsyncIterator[host_pb2.ArchiveChunk]:
+        """See host.proto."""
+        claims = self._claims(context, Verb.EXPORT)
+        archive = await _bounded(self._archives.export(request.instance_id, claims.ended))
+        for chunk in chunks(archive):
+            yield chunk
+
+    async def Import(
+        self, request_iterator: AsyncIterator[host_pb2.ImportRequest], context: Context
+    ) -> Instance:
+        """See host.proto."""
+        claims = self._claims(context, Verb.IMPORT)
+        view = await _bounded(self._archives.plant(request_iterator, claims.ended))
+        _audit(claims, "import", view)
         return view
 
     async def Retire(self, request: host_pb2.RetireRequest, context: Context) -> host_pb2.RetireResponse:

@@ -36,6 +36,7 @@ class Settings:
         listen: `address:port` of the gRPC service; port 0 lets the system choose (see `address_file`).
         run_dir: directory of the zygote's socket; on a pod, the small volume both containers share.
         public_keys: PEM texts, newest first, that call tokens are checked against.
+        reserved_for: id of the only instance that this host takes; empty: any.
         redis_url: a secret; None keeps state in memory.
         config_file: initial EffectivePool as JSON; without it the host is Ready after `Configure`.
         metrics_port: HTTP port for Prometheus; 0: none.
@@ -55,6 +56,7 @@ class Settings:
     pool: str = ""
     role: Role = Role.SHARED
     tiers: tuple[Tier, ...] = (Tier.WARM,)
+    reserved_for: str = ""
     redis_url: str | None = field(default=None, repr=False)
     config_file: Path | None = None
     metrics_port: int = 0
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--pool", help="name of the pool")
     option("--role", choices=[role.value for role in Role])
     option("--tiers", help="tiers this host takes, with commas")
+    option("--reserved-for", help="id of the only instance this host takes")
     option("--redis-url-file", help="file with the store's URL")
     option("--config-file", help="effective configuration of the pool, JSON")
     option("--metrics-port", type=int)
@@ -125,6 +128,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         pool=text("pool"),
         role=role,
         tiers=tiers or DEFAULT_TIERS[role],
+        reserved_for=text("reserved_for"),
         redis_url=url or None,
         config_file=Path(text("config_file")) if text("config_file") else None,
         metrics_port=int(text("metrics_port", "0")),

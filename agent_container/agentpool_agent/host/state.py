@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
+from agentpool_agent.host.awaiting import Awaiting
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.nursery import Nursery
 from agentpool_agent.host.settings import Settings
-from agentpool_agent.host.table import Table
+from agentpool_agent.host.table import Entry, Table
 from agentpool_agent.store import Ownership, Store
 from agentpool_core.config import Durability, EffectivePool
 from agentpool_core.errors import (
@@ -25,8 +27,9 @@ from agentpool_core.errors import (
     OwnershipLost,
     PoolDisabled,
 )
-from agentpool_core.lifecycle import PauseReason, State
+from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.names import Incarnation, InstanceKey
+from agentpool_core.recovery import Cause, Strategy
 
 GIVE_BACK_SECONDS = 5.0
 """Longest release after a failure."""
@@ -46,6 +49,8 @@ class Counters:
     misses: int = 0
     evictions: int = 0
     crashes: int = 0
+    failures: Counter[tuple[Cause, Strategy]] = field(default_factory=Counter)
+    """What failed, and what was decided about it."""
 
 
 @dataclass(slots=True)
@@ -68,8 +73,13 @@ class Host:
     problems: tuple[str, ...] = ()
     draining: bool = False
     retired: bool = False
+    awaiting: Awaiting = field(default_factory=Awaiting)
     taken_by: str = ""
     """On a generic host: the one instance whose tenant's code ran here."""
+    migrate: Callable[[Entry, Tier], Awaitable[bool]] | None = None
+    """Gives an instance in ERROR, which this host has released, another tier; whether that was done."""
+    relocate: Callable[[Entry, Tier], Awaitable[object]] | None = None
+    """Moves a resident instance to another tier once it is not busy."""
     returning: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Releases under way, by instance."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -88,13 +98,30 @@ class Host:
         resident.abort(InstanceCrashed("The instance is read from the store again."))
         entry.epoch = 0
         self.table.move(entry, State.PAUSED, PauseReason.EVICTED)
-        self.give_back(resident.ownership, resident.bucket.pack())
+        self.give_back(resident.ownership, resident.bucket.pack(), entry)
 
-    def give_back(self, ownership: Ownership, rate: bytes = b"") -> None:
-        """Release ownership in the background, after a failure; `given_back` waits for it, because a claim
-        must not overtake it."""
-        task = asyncio.get_running_loop().create_task(self._give_back(ownership, rate), name="give-back")
+    def store_answered(self) -> None:
+        """The store has given an answer, of whatever kind."""
+        self.store_answered_at = self.clock()
+        self.store_reached, self.store_silent = True, False
+
+    async def note(self, entry: Entry, ownership: Ownership) -> None:
+        """Have the store keep the failure history as it is now, unless it has it already."""
+        async with entry.noting:
+            packed = entry.history.pack()
+            if packed != entry.noted and self.store is not None:
+                await self.store.note(ownership, packed)
+                entry.noted = packed
+
+    def give_back(self, ownership: Ownership, rate: bytes = b"", entry: Entry | None = None) -> None:
+        """Release ownership in the background, after a failure, with the history noted before; `given_back`
+        waits for it, because a claim must not overtake it."""
         instance_id = ownership.key.instance_id
+        entry = entry or self.table.get(instance_id)
+        if entry is not None:
+            entry.history = entry.history.resting()
+        work = self._give_back(ownership, rate, entry)
+        task = asyncio.get_running_loop().create_task(work, name="give-back")
         self.returning[instance_id] = task
         self.tasks.add(task)
         task.add_done_callback(self._ended)
@@ -110,11 +137,13 @@ class Host:
         if task is not None:
             await asyncio.wait([task])
 
-    async def _give_back(self, ownership: Ownership, rate: bytes) -> None:
+    async def _give_back(self, ownership: Ownership, rate: bytes, entry: Entry | None) -> None:
         if self.store is None:
             return
         try:
             async with asyncio.timeout(GIVE_BACK_SECONDS):
+                if entry is not None:
+                    await self.note(entry, ownership)
                 await self.store.release(ownership, PauseReason.EVICTED, rate=rate, clear_wish=False)
         except OwnershipLost:
             return

@@ -6,12 +6,14 @@ Times are seconds of one monotonic clock, given by the caller.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from agentpool_core.lifecycle import Origin, State, Tier, Wish, transition
 from agentpool_core.names import InstanceKey
+from agentpool_core.recovery import History
 
 RESIDENT = frozenset({State.CREATED, State.INITIALIZING, State.READY, State.BUSY})
 """States in which an instance takes up a slot of the host."""
@@ -42,10 +44,22 @@ class Entry:
     wished_at: float = 0.0
     leaving: bool = False
     """It is being evicted or paused; requests wait until that has ended."""
-    failures: int = 0
-    """Failed activations in a row."""
-    retry_at: float = 0.0
-    """In ERROR: when the next activation is allowed."""
+    move_to: Tier | None = None
+    """The tier that it is to have once it is not busy."""
+    gated: bool = False
+    """New requests wait: it moves when the active ones have ended."""
+    pinned: bool = False
+    """Its tier was chosen by hand."""
+    history: History = History()
+    """Its failures; see `noted`."""
+    noted: bytes = b""
+    """The history as the store has it."""
+    noting: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    """One note at a time, so that the last one stays."""
+    ready_at: float = 0.0
+    busy_since: float = 0.0
+    revive: bool = False
+    """It lost its worker through no fault of its own; see `recovery.Revivals`."""
     memory_bytes: int = 0
     cpu_seconds: float = 0.0
     cpu_percent: float = 0.0
@@ -56,6 +70,7 @@ class Entry:
         """A request begins."""
         if self.active == 0:
             self.state = transition(self.state, State.BUSY)
+            self.busy_since = now
         self.active += 1
         self.last_used = now
 
@@ -74,7 +89,8 @@ class Entry:
     @property
     def evictable(self) -> bool:
         """Whether it could leave now: idle, not already leaving, and nobody wished anything else."""
-        return self.state is State.READY and self.active == 0 and not self.leaving and self.wish is None
+        asked = self.wish is not None or self.move_to is not None
+        return self.state is State.READY and self.active == 0 and not self.leaving and not asked
 
 
 @dataclass(slots=True)
@@ -170,12 +186,3 @@ def idle_entries(
         left[entry.tier] -= 1
         found.append(entry)
     return found
-
-
-BACKOFF_FIRST_SECONDS = 1.0
-BACKOFF_LAST_SECONDS = 60.0
-
-
-def backoff_seconds(failures: int) -> float:
-    """How long an instance stays in ERROR after that many failed activations in a row: 1, 2, 4 .. 60 s."""
-    return float(min(BACKOFF_LAST_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(max(failures - 1, 0), 10)))

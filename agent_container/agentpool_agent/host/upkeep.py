@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host does by the clock: store's pulse, idle sweeps, hang detection, snapshots, wishes.
+"""What a host does by the clock: store's pulse, idle sweeps, health, checkpoints, wishes, retention.
 
 One task each, none per instance.
 """
@@ -7,16 +7,20 @@ One task each, none per instance.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from agentpool_agent.host.eviction import Evictions
+from agentpool_agent.host.health import Health
+from agentpool_agent.host.intervals import Checkpoints
 from agentpool_agent.host.operations import Operations
+from agentpool_agent.host.recovery import Recoveries
+from agentpool_agent.host.retention import Retention
+from agentpool_agent.host.revival import Revivals
 from agentpool_agent.host.state import Host
-from agentpool_agent.host.table import RESIDENT
 from agentpool_agent.store import Store
-from agentpool_core.config import Durability
 from agentpool_core.errors import AgentPoolError, StoreDataLost, StoreUnavailable
 from agentpool_core.lifecycle import State, Wish
 from agentpool_core.names import Incarnation
@@ -38,13 +42,24 @@ REAP_SECONDS = 30.0
 class Upkeep:
     """The periodic work of one host."""
 
-    def __init__(self, host: Host, evictions: Evictions, operations: Operations) -> None:
+    def __init__(
+        self,
+        host: Host,
+        evictions: Evictions,
+        operations: Operations,
+        recoveries: Recoveries,
+        revivals: Revivals,
+    ) -> None:
         self._host = host
         self._evictions = evictions
         self._operations = operations
         self._registering = False
         self._reaped: set[Incarnation] = set()
-        self._snapshot_at = host.clock()
+        self._recoveries = recoveries
+        self._revivals = revivals
+        self._health = Health(host, SWEEP_SECONDS)
+        self._checkpoints = Checkpoints(host)
+        self._retention = Retention(host, random.SystemRandom().random)
         self._problems_at = 0.0
         self._report_at = host.clock() + REPORT_SECONDS
 
@@ -55,6 +70,7 @@ class Upkeep:
             group.create_task(self._every(SWEEP_SECONDS, self._look))
             # Apart: a slow store must not delay the detection of hangs.
             group.create_task(self._every(SWEEP_SECONDS, self._sweep))
+            group.create_task(self._every(SWEEP_SECONDS, self._recoveries.note_all))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -111,21 +127,17 @@ class Upkeep:
         try:
             await host.store.ping()
         except StoreDataLost:
-            self._answered(host)
+            host.store_answered()
             self.data_lost()
         except StoreUnavailable:
             host.store_silent = host.clock() - host.store_answered_at >= SILENT_SECONDS
         else:
-            self._answered(host)
+            host.store_answered()
             if host.clock() >= self._problems_at:
                 self._problems_at = host.clock() + PROBLEMS_SECONDS
                 host.problems = tuple(await host.store.problems())
         if before != (host.store_reached, host.store_silent, host.problems):
             changed()
-
-    def _answered(self, host: Host) -> None:
-        host.store_answered_at = host.clock()
-        host.store_reached, host.store_silent = True, False
 
     async def _sweep(self) -> None:
         if not self._host.store_silent and not self._host.draining:
@@ -134,23 +146,25 @@ class Upkeep:
     async def _look(self) -> None:
         host = self._host
         now = host.clock()
-        self._check_busy(now)
+        self._health.look(now)
+        self._check_wishes(now)
         self._forget(now)
-        self._snapshots(now)
+        self._checkpoints.look(now)
+        if not host.draining:
+            self._revivals.look(self._recoveries.policy())
+            self._retention.look(now)
         if now >= self._report_at:
             self._report_at = now + REPORT_SECONDS
             counts = {f"{tier}/{state}": n for (tier, state), n in host.table.counts().items()}
             log.info("instances_counted", spares=host.nursery.spares, **counts)
 
-    def _check_busy(self, now: float) -> None:
+    def _check_wishes(self, now: float) -> None:
         host = self._host
         grace = host.settings.terminate_grace_seconds
         for resident in list(host.residents.values()):
             entry = resident.entry
             if entry.active > 0:
-                if resident.worker.ping(now) > host.settings.hang_seconds:
-                    resident.worker.end("its event loop is blocked")
-                elif entry.wish is Wish.TERMINATE and now - entry.wished_at > grace:
+                if entry.wish is Wish.TERMINATE and now - entry.wished_at > grace:
                     host.spawn(self._operations.insist(resident), "terminate")
             elif entry.wish is not None:
                 host.spawn(self._operations.fulfil(resident), "wish")
@@ -162,21 +176,3 @@ class Upkeep:
         old = [e for e in host.table if e.state in gone and now - e.last_used > REMEMBER_SECONDS]
         for entry in old:
             host.table.remove(entry)
-
-    def _snapshots(self, now: float) -> None:
-        config = self._host.config
-        if config is None or config.checkpoint.durability is not Durability.INTERVAL:
-            return
-        if now - self._snapshot_at < config.checkpoint.interval_seconds:
-            return
-        self._snapshot_at = now
-        self._host.spawn(self._snapshot_all(), "snapshots")
-
-    async def _snapshot_all(self) -> None:
-        for resident in list(self._host.residents.values()):
-            if not resident.touched or resident.durable or resident.entry.state not in RESIDENT:
-                continue
-            try:
-                await resident.checkpoint()
-            except AgentPoolError as exc:
-                log.warning("snapshot_failed", instance=resident.entry.instance_id, reason=exc.message)

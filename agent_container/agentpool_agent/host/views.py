@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from agentpool_agent.host.policy import policy_of
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.table import RESIDENT, Entry
 from agentpool_agent.store import Record
 from agentpool_agent.wire.nursery import PROTOCOL
 from agentpool_core.lifecycle import PauseReason, State, Tier
+from agentpool_core.recovery import History, judge
 from agentpool_proto.v1 import host_pb2, types_pb2
 
 
@@ -33,9 +35,11 @@ def entry_view(host: Host, entry: Entry) -> types_pb2.Instance:
         last_used_at=entry.last_used + shift,
         memory_bytes=entry.memory_bytes,
         cpu_seconds=entry.cpu_seconds,
-        wish=entry.wish or "",
+        wish=entry.wish or ("Move" if entry.move_to is not None else ""),
         quota=quota_view(host, entry.tier),
+        pinned=entry.pinned,
         declared_uid=resident.ownership.declared_uid if resident is not None else "",
+        recovery=recovery_view(host, entry.history),
     )
 
 
@@ -43,19 +47,44 @@ def record_view(host: Host, record: Record) -> types_pb2.Instance:
     """An instance that the store knows and this host does not hold. Which state its owner has it in, only
     its owner knows: READY stands for being held."""
     held = record.owner is not None
+    history = History.unpack(record.failures)
+    if not held:
+        # Work that nobody holds any more was cut off.
+        history = history.taken(0, record.tier)
+    failed = not held and history.failed and record.paused is not PauseReason.USER_REQUESTED
+    reason = "" if held else (record.paused or PauseReason.EVICTED)
     return types_pb2.Instance(
         id=record.key.instance_id,
         tenant_id=record.key.tenant_id,
         project_id=record.key.project_id,
         tier=record.tier,
-        state=State.READY if held else State.PAUSED,
-        reason="" if held else (record.paused or PauseReason.EVICTED),
+        state=State.READY if held else State.ERROR if failed else State.PAUSED,
+        reason=history.failures[-1].cause if failed else reason,
         epoch=record.epoch if held else 0,
         origin=record.origin,
         last_used_at=record.updated_at,
         wish=record.wish or "",
+        pinned=record.pinned,
         quota=quota_view(host, record.tier),
         declared_uid=record.declared_uid,
+        recovery=recovery_view(host, history),
+    )
+
+
+def recovery_view(host: Host, history: History) -> types_pb2.Recovery | None:
+    """The last failure within the pattern window and what is done about it; None when there is none."""
+    policy, now = policy_of(host), host.wall()
+    decision, recent = judge(history, policy), history.within(now, policy.window_seconds)
+    if decision is None or not recent:
+        return None
+    last, wait = history.failures[-1], decision.retry_after_seconds
+    return types_pb2.Recovery(
+        cause=last.cause,
+        strategy=decision.strategy,
+        failures=len(recent),
+        failed_at=last.at,
+        retry_at=last.at + wait if history.failed and wait is not None else 0.0,
+        message=last.message,
     )
 
 
@@ -108,6 +137,8 @@ def host_view(host: Host) -> host_pb2.HostStatus:
         spares=host.nursery.spares,
         active_requests=sum(entry.active for entry in host.table),
         problems=problems(host),
+        reserved_for=host.settings.reserved_for,
+        awaited=_awaited(host),
         isolation=hello.guards if hello is not None else (),
         isolation_missing=hello.missing if hello is not None else {},
         store_silent=host.store_silent,
@@ -123,3 +154,16 @@ def host_view(host: Host) -> host_pb2.HostStatus:
         ),
         protocol=PROTOCOL,
     )
+
+
+def _awaited(host: Host) -> list[host_pb2.Awaited]:
+    return [
+        host_pb2.Awaited(
+            instance_id=key.instance_id,
+            tenant_id=key.tenant_id,
+            project_id=key.project_id,
+            tier=Tier.HOT,
+            asked_at=at,
+        )
+        for key, at in host.awaiting.lately(host.wall())
+    ]

@@ -17,8 +17,12 @@ import structlog
 
 from agentpool_agent.wire import frames
 from agentpool_agent.wire.assembly import FrameBuffer
+from agentpool_core.recovery import Cause
 
 log = structlog.get_logger(__name__)
+
+PARTING_SECONDS = 0.5
+"""How long the zygote may take to say how a worker ended whose socket is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class FrameSink(Protocol):
     def frame_received(self, frame: frames.ToHost) -> None:
         """One frame, Log and Pong excepted."""
 
-    def worker_lost(self, reason: str) -> None:
+    def worker_lost(self, reason: str, cause: Cause) -> None:
         """The worker has ended or was ended; called once, nothing follows."""
 
 
@@ -59,12 +63,14 @@ class WorkerChannel(asyncio.Protocol):
         self.lost = False
         self.pings = 0
         self.pongs = 0
+        self.answered_at = 0.0
         self._kill = kill
         self._clock = clock
         self._budget = budget
         self._transport: asyncio.Transport | None = None
         self._buffer = FrameBuffer()
         self._asked_at = 0.0
+        self._parting: asyncio.TimerHandle | None = None
         self._window = 0.0
         self._bytes = 0
         self._frames = 0
@@ -93,9 +99,13 @@ class WorkerChannel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the worker closed its end, or died."""
-        if not self.lost:
-            self._kill(self.number)
-            self.end("its process ended")
+        if self.lost or self._parting is not None:
+            return
+        self._kill(self.number)
+        self._transport = None
+        # The zygote's word on how it ended follows, and knows more.
+        loop = asyncio.get_running_loop()
+        self._parting = loop.call_later(PARTING_SECONDS, self.end, "its process ended")
 
     def send(self, frame: frames.ToWorker) -> None:
         """Queue a frame; a worker that does not read is ended."""
@@ -106,10 +116,19 @@ class WorkerChannel(asyncio.Protocol):
         if transport.get_write_buffer_size() > self._budget.unread_bytes:
             self.end("it does not read its socket")
 
+    @property
+    def asked(self) -> bool:
+        """Whether a question is open."""
+        return self.pings > self.pongs
+
+    def excuse(self, seconds: float) -> None:
+        """Let an open question be so much younger: the host itself was held up."""
+        self._asked_at += seconds
+
     def ping(self, now: float) -> float:
         """Ask for a sign of life; returns for how long the last question has been open, in seconds."""
-        if self.pings > self.pongs:
-            return now - self._asked_at
+        if self.asked:
+            return max(0.0, now - self._asked_at)
         self.pings += 1
         self._asked_at = now
         self.send(frames.Ping(self.pings))
@@ -118,23 +137,26 @@ class WorkerChannel(asyncio.Protocol):
     def exited(self, status: int, reason: str) -> None:
         """The zygote says that the process is gone."""
         if reason and reason != "requested":
-            self.end(f"it was ended for its use of {reason}")
+            cause = Cause.MEMORY_EXCEEDED if reason == "memory" else Cause.CRASH
+            self.end(f"it was ended for its use of {reason}", cause)
         elif status < 0:
             self.end(f"its process was ended by signal {-status}")
         else:
             self.end(f"its process ended with status {status}")
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, cause: Cause = Cause.CRASH) -> None:
         """End the worker; its sink is told once."""
         if self.lost:
             return
         self.lost = True
+        if self._parting is not None:
+            self._parting.cancel()
         self._kill(self.number)
         if self._transport is not None:
             self._transport.abort()
         self._buffer = FrameBuffer()
         if self.sink is not None:
-            self.sink.worker_lost(reason)
+            self.sink.worker_lost(reason, cause)
 
     def _count(self, size: int) -> None:
         now = self._clock()
@@ -149,6 +171,8 @@ class WorkerChannel(asyncio.Protocol):
         if self._frames > self._budget.frames_per_second:
             raise ValueError(f"more than {self._budget.frames_per_second} frames in a second")
         if isinstance(frame, frames.Pong):
+            if self.asked:
+                self.answered_at = self._clock()
             self.pongs = frame.number if frame.number <= self.pings else self.pings
         elif isinstance(frame, frames.Log):
             self._log(frame)

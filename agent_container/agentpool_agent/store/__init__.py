@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .base import Caps, Checkpoint, Claim, Ownership, Page, Record, Store, Write
+from .client import CALL_SECONDS
 from .memory import MemoryStore
 from .redis import RedisStore
 
@@ -23,12 +24,12 @@ __all__ = [
 
 
 def open_store(
-    url: str | None, *, pool_uid: str, namespace: str, pool: str, timeout_seconds: float = 1.0
+    url: str | None, *, pool_uid: str, namespace: str, pool: str, timeout_seconds: float = CALL_SECONDS
 ) -> Store:
     """The store of a pool; no connection is made yet.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`; None for the memory of this process.
+        url: `redis://`, `rediss://`, `unix://`, or of Sentinel; None for the memory of this process.
         timeout_seconds: bound of each call to Redis.
     """
     if url is None:

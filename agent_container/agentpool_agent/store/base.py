@@ -18,6 +18,9 @@ from typing import Protocol
 from agentpool_core.lifecycle import Origin, PauseReason, Tier, Wish
 from agentpool_core.names import Incarnation, InstanceKey
 
+MICROSECONDS = 1_000_000
+"""In a second: the unit of the stores' times and epochs."""
+
 IDEMPOTENCY_KEPT = 64
 """Final events kept per instance; an older key is forgotten first."""
 
@@ -33,6 +36,9 @@ RECOVERY_SECONDS = 10
 
 MAX_PAGE = 1000
 """Most records that one call of `Store.list` gives."""
+
+PRUNE_BATCH = 200
+"""Instances that one call of `Store.prune` removes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class Ownership:
     origin: Origin = Origin.OBSERVED
     declared_uid: str = ""
     """As in the record, so that `register` can write it again."""
+    failures: bytes = b""
+    """The failure history as it was at the claim, opaque to the store; see `note`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,10 @@ class Record:
     """What its owner is to do once it is not busy."""
     updated_at: float
     """Seconds since 1970, the store's clock, of the last claim, save or release."""
+    failures: bytes = b""
+    """The failure history, opaque to the store."""
+    pinned: bool = False
+    """Its tier was chosen by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +143,13 @@ class Page:
 class Store(Protocol):
     """State and ownership of the instances of one pool.
 
-    Every method may raise StoreUnavailable (no answer within the store's own deadline) and, apart from
-    `initialise` and `close`, StoreDataLost (with retry_after_seconds).
+    Every method may raise StoreUnavailable (no answer within the store's own deadline, or refused) and, apart
+    from `initialise` and `close`, StoreDataLost (with retry_after_seconds). What it does in trouble:
+
+    - down or slow: StoreUnavailable within the deadline; nothing is sent twice by itself.
+    - full: what needs memory (save, a new instance, plant) is refused as a whole; everything else goes on.
+    - empty, or behind after a failover: StoreDataLost until holders had RECOVERY_SECONDS to register.
+    - a foreign value under a key: StoreUnavailable, and nothing of the call is done.
     """
 
     async def initialise(self) -> None:
@@ -153,12 +170,13 @@ class Store(Protocol):
             PoolExhausted: a cap is reached; the message names which.
         """
 
-    async def load(self, ownership: Ownership) -> Checkpoint:
-        """The stored state.
+    async def load(self, ownership: Ownership, *, previous: bool = False) -> Checkpoint:
+        """The stored state; `previous`: as it was before the last write that changed it.
 
         Raises:
             OwnershipLost: the caller is no longer the owner.
-            AgentCreationFailed: a stored part does not match its digest.
+            StateCorrupt: a stored part does not match its digest, or cannot be unpacked; with `previous`
+                also: there is no earlier state.
         """
 
     async def save(self, ownership: Ownership, write: Write) -> None:
@@ -182,9 +200,42 @@ class Store(Protocol):
         """The final event kept for a key, or None."""
 
     async def release(
-        self, ownership: Ownership, paused: PauseReason, *, rate: bytes = b"", clear_wish: bool = True
+        self,
+        ownership: Ownership,
+        paused: PauseReason,
+        *,
+        rate: bytes = b"",
+        clear_wish: bool = True,
+        tier: Tier | None = None,
+        cap: int | None = None,
     ) -> None:
-        """Give the instance up and say why; its state stays. Raises OwnershipLost."""
+        """Give the instance up and say why; its state stays. `tier`: the one of its next activation, with
+        which a move gives it up; `cap`: most instances of that tier. Raises OwnershipLost, and PoolExhausted
+        when a cap is reached: nothing changed then."""
+
+    async def note(self, ownership: Ownership, failures: bytes) -> None:
+        """Replace the failure history that is kept with the record; it outlives release and claim, and goes
+        with the instance. Raises OwnershipLost."""
+
+    async def place(self, instance_id: str, tier: Tier) -> Record:
+        """Change the tier of an instance that nobody holds. Raises InstanceNotFound, and NotOwner when
+        somebody holds it."""
+
+    async def read(self, instance_id: str) -> tuple[Record, Checkpoint]:
+        """The last acknowledged state, whoever holds the instance. Raises InstanceNotFound, StateCorrupt."""
+
+    async def plant(self, key: InstanceKey, tier: Tier, checkpoint: Checkpoint, *, replace: bool) -> Record:
+        """Make an instance from a state, held by nobody and PAUSED as Evicted; one that exists keeps its tier
+        and origin.
+
+        Raises:
+            InstanceExists: it exists already, and `replace` is not set.
+            NotOwner: somebody holds it.
+        """
+
+    async def prune(self, older_than: float) -> int:
+        """Remove undeclared instances that nobody holds and that were not used since `older_than` (seconds
+        since 1970, the store's clock), a bounded number at once; returns how many."""
 
     async def pause(self, instance_id: str, paused: PauseReason | None) -> Record:
         """Change why an instance that nobody holds is paused (None: as Evicted, a request may wake it).
@@ -192,6 +243,10 @@ class Store(Protocol):
 
     async def wish(self, instance_id: str, wish: Wish | None) -> Record:
         """Record what the owner is to do once the instance is not busy. Raises InstanceNotFound."""
+
+    async def mark(self, instance_id: str, *, declared_uid: str = "", pinned: bool | None = None) -> Record:
+        """Write down who declares the instance from now on, and whether its tier was chosen by hand, whoever
+        holds it; empty and None: as before. Raises InstanceNotFound."""
 
     async def erase(
         self, instance_id: str, by: Incarnation, ended: frozenset[Incarnation] = frozenset()

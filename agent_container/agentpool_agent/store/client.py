@@ -3,6 +3,7 @@
 
 A call that is cancelled or too late closes its connection, so that its reply cannot reach another caller.
 Nothing is sent twice: a write whose answer was lost is told as such, and the fence decides what it was worth.
+A server that takes no writes, as a replica does, loses its connections: the next ones look for the master.
 """
 
 from __future__ import annotations
@@ -14,41 +15,49 @@ from typing import Any, cast
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from agentpool_core.errors import StoreUnavailable
+from agentpool_core.store_address import parse_sentinel
 
 from .scripts import Script
+from .sentinel import MasterPool, close_sentinels, master_pool
 
 Argument = str | bytes | int | float
+Greeting = Callable[[str], Sequence[Argument]]
+
+CALL_SECONDS = 3.0
+"""Bound of a call. A machine whose cores are busy with starting pods is late by more than a second, and a
+write that was given up fails its request; a Redis that is gone refuses at once all the same."""
 
 MAX_CONNECTIONS = 16
 """Commands of one process that are under way at once; more would only wait inside Redis' one thread."""
+
+_FULL = (
+    "Give Redis more memory (maxmemory), or let state go that nobody uses (checkpoint.retentionSeconds, "
+    "or terminate instances)."
+)
 
 
 class RedisClient:
     """Scripts and plain commands on one Redis.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        url: `redis://`, `rediss://`, `unix://`, or of Sentinel (see `agentpool_core.store_address`).
         timeout_seconds: bound of each call, the wait for a connection included.
+        greeting: with Sentinel, the first command of each connection, given the master's address.
 
     Raises:
         StoreUnavailable: from every call, when Redis does not answer in time or refuses the command.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 1.0) -> None:
+    def __init__(
+        self, url: str, *, timeout_seconds: float = CALL_SECONDS, greeting: Greeting | None = None
+    ) -> None:
         self._timeout = timeout_seconds
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=None,  # the deadline of the call covers the wait
-            protocol=2,
-            socket_timeout=None,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._redis = Redis.from_pool(pool)
+        self._greeting = greeting
+        self._pool = self._make_pool(url)
+        self._redis = Redis.from_pool(self._pool)
         # redis-py leaves this method untyped.
         self._execute: Callable[..., Awaitable[Any]] = self._redis.execute_command
 
@@ -81,9 +90,41 @@ class RedisClient:
 
         return cast("list[Any]", await self._bounded(attempt))
 
+    async def greet_again(self) -> None:
+        """With a greeting: let connections that are idle begin anew with it."""
+        if self._greeting is not None and isinstance(self._pool, MasterPool):
+            await self._pool.disconnect(inuse_connections=False)
+
     async def close(self) -> None:
         """Drop all connections."""
         await self._redis.aclose(close_connection_pool=True)
+        if isinstance(self._pool, MasterPool):
+            await close_sentinels(self._pool)
+
+    def _make_pool(self, url: str) -> BlockingConnectionPool:
+        address = parse_sentinel(url)
+        if address is not None:
+            return master_pool(
+                address,
+                max_connections=MAX_CONNECTIONS,
+                timeout_seconds=self._timeout,
+                connected=self._connected,
+            )
+        return BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=None,  # the deadline of the call covers the wait
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=self._timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    async def _connected(self, connection: Any) -> None:
+        await connection.on_connect()
+        if self._greeting is not None:
+            await connection.send_command(*self._greeting(f"{connection.host}:{connection.port}"))
+            await connection.read_response()
 
     async def _bounded(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         try:
@@ -92,6 +133,17 @@ class RedisClient:
         except TimeoutError as exc:
             raise StoreUnavailable(
                 f"The store did not answer in {self._timeout:g} s.", retry_after_seconds=1.0
+            ) from exc
+        except OutOfMemoryError as exc:
+            raise StoreUnavailable(
+                "The store's memory is full; it keeps what it has and takes no new state.",
+                remedy=_FULL,
+                retry_after_seconds=5.0,
+            ) from exc
+        except ReadOnlyError as exc:
+            await self._pool.disconnect(inuse_connections=False)
+            raise StoreUnavailable(
+                "The store's server is a replica, which takes no writes.", retry_after_seconds=1.0
             ) from exc
         except ResponseError as exc:
             raise StoreUnavailable(f"The store refused a command: {exc}", retry_after_seconds=1.0) from exc

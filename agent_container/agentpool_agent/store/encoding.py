@@ -1,45 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How values lie in Redis: records as hashes of text, parts with their digest in front."""
+"""How values lie in Redis: records as hashes of text, parts sealed (see `sealing`)."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentpool_core.errors import AgentCreationFailed
 from agentpool_core.lifecycle import Origin, PauseReason, Tier, Wish
 from agentpool_core.names import Incarnation, InstanceKey
 
-from .base import IDEMPOTENCY_KEPT, IDEMPOTENCY_SECONDS, Checkpoint, Record, Write
+from .base import IDEMPOTENCY_KEPT, IDEMPOTENCY_SECONDS, MICROSECONDS, Checkpoint, Record, Write
+from .refusals import no_earlier_state
+from .sealing import seal, unseal
 
-MICROSECONDS = 1_000_000
-
-_DIGEST_BYTES = hashlib.sha256().digest_size
 _PART = b"part:"
-
-
-def seal(body: bytes) -> bytes:
-    """The part with its SHA-256 in front."""
-    return hashlib.sha256(body).digest() + body
-
-
-def unseal(name: str, sealed: bytes) -> bytes:
-    """The part without its digest; raises AgentCreationFailed when they do not match."""
-    body = sealed[_DIGEST_BYTES:]
-    if hashlib.sha256(body).digest() != sealed[:_DIGEST_BYTES]:
-        raise AgentCreationFailed(
-            f"The stored part {name!r} of the agent's state is damaged: its SHA-256 does not match.",
-            remedy="Restore the store from a backup, or terminate the instance to start anew.",
-        )
-    return body
+_NONE = b"none:"
 
 
 def checkpoint(fields: Mapping[bytes, bytes]) -> Checkpoint:
-    """The checkpoint that lies in a hash; raises AgentCreationFailed when a part is damaged."""
+    """The checkpoint that lies in a hash; raises StateCorrupt when a part is damaged."""
     names = {field: field.removeprefix(_PART).decode() for field in fields if field.startswith(_PART)}
     parts = {name: unseal(name, fields[field]) for field, name in names.items()}
     return Checkpoint(parts, fields.get(b"rate", b""))
+
+
+def previous(fields: Mapping[bytes, bytes], kept: Mapping[bytes, bytes], epoch: int) -> Checkpoint:
+    """The state before the last write that changed it: what lies in the hash, with what that write replaced.
+
+    Raises:
+        StateCorrupt: a part of it is damaged, or it is not known, or it was empty.
+    """
+    before = dict(fields)
+    if kept.get(b"epoch") == str(epoch).encode():
+        for field, body in kept.items():
+            if field.startswith(_PART):
+                before[field] = body
+            elif field.startswith(_NONE):
+                before.pop(_PART + field.removeprefix(_NONE), None)
+        found = checkpoint(before)
+        if found.parts:
+            return found
+    raise no_earlier_state()
 
 
 def write_arguments(write: Write) -> list[str | bytes | int]:
@@ -77,6 +78,8 @@ def record(namespace: str, pool: str, fields: Mapping[bytes, bytes]) -> Record:
         paused=PauseReason(paused) if paused else None,
         wish=Wish(wish) if wish else None,
         updated_at=int(field("updated", "0")) / MICROSECONDS,
+        failures=fields.get(b"failures", b""),
+        pinned=field("pinned") == "1",
     )
 
 

@@ -9,13 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agentpool_core.errors import (
-    InstanceNotFound,
-    InstancePaused,
-    NotOwner,
-    OwnershipLost,
-    PoolExhausted,
-)
+from agentpool_core.errors import InstanceExists, InstancePaused, NotOwner, PoolExhausted
 from agentpool_core.lifecycle import Origin, PauseReason, Tier, Wish
 from agentpool_core.names import Incarnation, InstanceKey
 
@@ -23,6 +17,8 @@ from .base import (
     IDEMPOTENCY_KEPT,
     IDEMPOTENCY_SECONDS,
     MAX_PAGE,
+    MICROSECONDS,
+    PRUNE_BATCH,
     SWAP_SECONDS,
     Checkpoint,
     Claim,
@@ -31,8 +27,8 @@ from .base import (
     Record,
     Write,
 )
+from .refusals import no_earlier_state, not_found, ownership_lost
 
-MICROSECONDS = 1_000_000
 GENERATION = "memory"
 """Never changes: the data is lost together with every holder."""
 
@@ -49,7 +45,13 @@ class _Instance:
     wish: Wish | None = None
     updated: int = 0
     swapped: int | None = None
+    failures: bytes = b""
+    pinned: bool = False
     parts: dict[str, bytes] = field(default_factory=dict)
+    previous: dict[str, bytes] = field(default_factory=dict)
+    """The parts before the last write that changed them; empty: not known."""
+    taken_back: bool = False
+    """Whether the owner's copy rests on the previous parts."""
     rate: bytes = b""
     finals: OrderedDict[str, tuple[int, bytes]] = field(default_factory=OrderedDict)
     """By Idempotency-Key, oldest first."""
@@ -65,12 +67,16 @@ class _Instance:
             self.paused,
             self.wish,
             self.updated / MICROSECONDS,
+            self.failures,
+            self.pinned,
         )
 
     def apply(self, write: Write, now: int) -> None:
-        self.parts.update(write.parts)
-        for name in write.removed:
-            self.parts.pop(name, None)
+        if write.parts or write.removed:
+            before = self.previous if self.taken_back else self.parts
+            after = {**before, **write.parts}
+            self.parts = {name: body for name, body in after.items() if name not in write.removed}
+            self.previous, self.taken_back = before, False
         self.rate = write.rate or self.rate
         for key, final in write.finals.items():
             self.finals.pop(key, None)
@@ -118,22 +124,16 @@ class MemoryStore:
             instance.owner, instance.tier, instance.paused = claim.owner, claim.tier, None
             instance.epoch = max(instance.epoch + 1, now)
             instance.swapped = swapped
-        instance.updated = now
-        return Ownership(
-            instance.key,
-            claim.owner,
-            instance.epoch,
-            instance.tier,
-            GENERATION,
-            not instance.parts,
-            instance.origin,
-            instance.declared_uid,
-        )
+        instance.updated, instance.taken_back = now, False
+        return _ownership(instance, claim.owner)
 
-    async def load(self, ownership: Ownership) -> Checkpoint:
+    async def load(self, ownership: Ownership, *, previous: bool = False) -> Checkpoint:
         """See `Store.load`."""
         instance = self._owned(ownership)
-        return Checkpoint(dict(instance.parts), instance.rate)
+        if previous and not instance.previous:
+            raise no_earlier_state()
+        instance.taken_back = previous
+        return Checkpoint(dict(instance.previous if previous else instance.parts), instance.rate)
 
     async def save(self, ownership: Ownership, write: Write) -> None:
         """See `Store.save`."""
@@ -146,18 +146,10 @@ class MemoryStore:
         instance = self._owned(ownership)
         now = self._clock()
         instance.epoch, instance.updated = max(instance.epoch + 1, now), now
-        instance.parts, instance.rate = {}, b""
+        instance.parts, instance.rate, instance.taken_back = {}, b"", False
         instance.apply(write, now)
-        return Ownership(
-            instance.key,
-            ownership.owner,
-            instance.epoch,
-            instance.tier,
-            GENERATION,
-            not instance.parts,
-            instance.origin,
-            instance.declared_uid,
-        )
+        instance.previous = {}
+        return _ownership(instance, ownership.owner)
 
     async def recall(self, instance_id: str, idempotency_key: str) -> bytes | None:
         """See `Store.recall`."""
@@ -168,20 +160,76 @@ class MemoryStore:
         return None if self._clock() - stamp > IDEMPOTENCY_SECONDS * MICROSECONDS else final
 
     async def release(
-        self, ownership: Ownership, paused: PauseReason, *, rate: bytes = b"", clear_wish: bool = True
+        self,
+        ownership: Ownership,
+        paused: PauseReason,
+        *,
+        rate: bytes = b"",
+        clear_wish: bool = True,
+        tier: Tier | None = None,
+        cap: int | None = None,
     ) -> None:
         """See `Store.release`."""
         instance = self._owned(ownership)
+        held = sum(1 for one in self._instances.values() if one.owner is not None and one.tier is tier)
+        if cap is not None and tier is not instance.tier and held >= cap:
+            raise PoolExhausted("The tier's maxInstances is reached.", retry_after_seconds=1.0)
         instance.owner, instance.paused, instance.updated = None, paused, self._clock()
         instance.rate = rate or instance.rate
+        instance.tier = tier or instance.tier
         if clear_wish:
             instance.wish = None
 
+    async def note(self, ownership: Ownership, failures: bytes) -> None:
+        """See `Store.note`."""
+        self._owned(ownership).failures = failures
+
+    async def place(self, instance_id: str, tier: Tier) -> Record:
+        """See `Store.place`."""
+        instance = self._free(instance_id)
+        instance.tier = tier
+        return instance.record()
+
+    async def read(self, instance_id: str) -> tuple[Record, Checkpoint]:
+        """See `Store.read`."""
+        instance = self._known(instance_id)
+        return instance.record(), Checkpoint(dict(instance.parts), instance.rate)
+
+    async def plant(self, key: InstanceKey, tier: Tier, checkpoint: Checkpoint, *, replace: bool) -> Record:
+        """See `Store.plant`."""
+        found = self._instances.get(key.instance_id)
+        if found is not None and found.owner is not None:
+            raise NotOwner(str(found.owner))
+        if found is not None and not replace:
+            raise InstanceExists("The instance exists already.")
+        now = self._clock()
+        planted = _Instance(key, tier, Origin.OBSERVED, "", paused=PauseReason.EVICTED, updated=now)
+        planted.epoch = now
+        if found is None:
+            bisect.insort(self._ids, key.instance_id)
+        else:
+            planted.tier, planted.origin, planted.declared_uid = found.tier, found.origin, found.declared_uid
+            planted.epoch = max(found.epoch + 1, now)
+        planted.parts, planted.rate = dict(checkpoint.parts), checkpoint.rate
+        self._instances[key.instance_id] = planted
+        return planted.record()
+
+    async def prune(self, older_than: float) -> int:
+        """See `Store.prune`."""
+        old = [
+            instance_id
+            for instance_id, instance in self._instances.items()
+            if instance.owner is None
+            and instance.origin is Origin.OBSERVED
+            and instance.updated < int(older_than * MICROSECONDS)
+        ]
+        for instance_id in old[:PRUNE_BATCH]:
+            self._remove(instance_id)
+        return len(old[:PRUNE_BATCH])
+
     async def pause(self, instance_id: str, paused: PauseReason | None) -> Record:
         """See `Store.pause`."""
-        instance = self._known(instance_id)
-        if instance.owner is not None:
-            raise NotOwner(str(instance.owner))
+        instance = self._free(instance_id)
         instance.paused = paused or PauseReason.EVICTED
         return instance.record()
 
@@ -191,6 +239,14 @@ class MemoryStore:
         instance.wish = wish
         return instance.record()
 
+    async def mark(self, instance_id: str, *, declared_uid: str = "", pinned: bool | None = None) -> Record:
+        """See `Store.mark`."""
+        instance = self._known(instance_id)
+        if declared_uid:
+            instance.origin, instance.declared_uid = Origin.DECLARED, declared_uid
+        instance.pinned = instance.pinned if pinned is None else pinned
+        return instance.record()
+
     async def erase(
         self, instance_id: str, by: Incarnation, ended: frozenset[Incarnation] = frozenset()
     ) -> None:
@@ -198,8 +254,7 @@ class MemoryStore:
         holder = self._known(instance_id).owner
         if not (holder is None or holder == by or holder in ended or _restarted(holder, by)):
             raise NotOwner(str(holder))
-        del self._instances[instance_id]
-        self._ids.remove(instance_id)
+        self._remove(instance_id)
 
     async def reap(self, ended: Incarnation) -> int:
         """See `Store.reap`."""
@@ -232,16 +287,26 @@ class MemoryStore:
     async def close(self) -> None:
         """See `Store.close`; there are no connections."""
 
+    def _remove(self, instance_id: str) -> None:
+        del self._instances[instance_id]
+        self._ids.remove(instance_id)
+
+    def _free(self, instance_id: str) -> _Instance:
+        instance = self._known(instance_id)
+        if instance.owner is not None:
+            raise NotOwner(str(instance.owner))
+        return instance
+
     def _known(self, instance_id: str) -> _Instance:
         instance = self._instances.get(instance_id)
         if instance is None:
-            raise InstanceNotFound("The store knows no such instance.")
+            raise not_found()
         return instance
 
     def _owned(self, ownership: Ownership) -> _Instance:
         instance = self._instances.get(ownership.key.instance_id)
         if instance is None or (instance.owner, instance.epoch) != (ownership.owner, ownership.epoch):
-            raise OwnershipLost("This host no longer owns the instance.", retry_after_seconds=0.1)
+            raise ownership_lost()
         return instance
 
     def _check_caps(self, instance: _Instance, claim: Claim) -> None:
@@ -260,6 +325,20 @@ class MemoryStore:
         for name, cap, message in caps:
             if cap is not None and name not in already and counts[name] >= cap:
                 raise PoolExhausted(message, retry_after_seconds=1.0)
+
+
+def _ownership(instance: _Instance, owner: Incarnation) -> Ownership:
+    return Ownership(
+        instance.key,
+        owner,
+        instance.epoch,
+        instance.tier,
+        GENERATION,
+        not instance.parts,
+        instance.origin,
+        instance.declared_uid,
+        instance.failures,
+    )
 
 
 def _counted(instance: _Instance) -> Iterator[str]:

@@ -3,28 +3,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from agentpool_core.errors import (
-    InstanceNotFound,
-    InstancePaused,
-    NotOwner,
-    OwnershipLost,
-    PoolExhausted,
-    StoreDataLost,
-    StoreUnavailable,
-)
+from agentpool_core.errors import OwnershipLost, StoreUnavailable
 from agentpool_core.lifecycle import Origin, PauseReason, Tier, Wish
-from agentpool_core.names import Incarnation, StoreKeys, tenant_hash
+from agentpool_core.names import Incarnation, InstanceKey, StoreKeys, tenant_hash
 
 from . import encoding
 from .base import (
     IDEMPOTENCY_SECONDS,
     MAX_PAGE,
-    RECOVERY_SECONDS,
+    MICROSECONDS,
+    PRUNE_BATCH,
     SWAP_SECONDS,
     Checkpoint,
     Claim,
@@ -33,18 +28,29 @@ from .base import (
     Record,
     Write,
 )
-from .client import Argument, RedisClient
-from .encoding import MICROSECONDS, text
+from .calls import Calls, instance_keys
+from .client import CALL_SECONDS, Argument, RedisClient
+from .encoding import text
+from .refusals import data_lost, not_found, ownership_lost
 from .scripts import SCRIPTS, Script
+from .server_settings import problems
+from .threads import restored, written
 
 REAP_BATCH = 200
 """Instances released by one script: well under a millisecond, so that others do not notice."""
 
-_CAPS = {
-    "total": "The pool's limits.maxInstances is reached.",
-    "tier": "The tier's maxInstances is reached.",
-    "tenant": "The tenant's bound on instances is reached.",
-}
+PING_SECONDS = 1.0
+"""Bound of a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """What a holder's copy of a state rests on: the number of the last write it knows of, and whether it is
+    the previous state instead of the present one."""
+
+    epoch: int
+    version: int
+    previous: bool = False
 
 
 class RedisStore:
@@ -54,7 +60,7 @@ class RedisStore:
     sorted sets, strings and keys, on the pool's prefix alone.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        url: `redis://`, `rediss://`, `unix://`, or of Sentinel (see `agentpool_core.store_address`).
         pool_uid: UID of the pool; everything lies under it.
         clock: microseconds since 1970; None: Redis' own clock, read inside the scripts.
         timeout_seconds: bound of each call.
@@ -71,19 +77,19 @@ class RedisStore:
         pool: str,
         *,
         clock: Callable[[], int] | None = None,
-        timeout_seconds: float = 1.0,
+        timeout_seconds: float = CALL_SECONDS,
         client: RedisClient | None = None,
         scripts: Mapping[str, Script] = SCRIPTS,
         random: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
-        self._client = client or RedisClient(url, timeout_seconds=timeout_seconds)
+        self._client = client or RedisClient(url, timeout_seconds=timeout_seconds, greeting=self._greeting)
         self._keys = StoreKeys(pool_uid)
         self._namespace, self._pool = namespace, pool
         self._clock = clock
-        self._scripts = scripts
         self._random = random
-        # Epoch and number of the last write that this process knows of: what its copies rest on.
-        self._versions: dict[str, tuple[int, int]] = {}
+        self._calls = Calls(self._client, self._keys, scripts, clock, random)
+        self._copies: dict[str, _Copy] = {}
+        self._pruned = ""
         self._attempt = 0
 
     @property
@@ -94,11 +100,12 @@ class RedisStore:
     async def initialise(self) -> None:
         """See `Store.initialise`."""
         await self._client.command("SET", self._keys.generation, f"{self._random()} 0", "NX")
+        await self._client.greet_again()
 
     async def claim(self, claim: Claim) -> Ownership:
         """See `Store.claim`."""
         caps = (claim.caps.total, claim.caps.tier, claim.caps.tenant)
-        reply = await self._run(
+        reply = await self._calls.run(
             "claim",
             claim.key.instance_id,
             str(claim.owner),
@@ -113,8 +120,9 @@ class RedisStore:
             SWAP_SECONDS * MICROSECONDS,
             *sorted(str(incarnation) for incarnation in claim.ended),
         )
-        epoch, version, tier, fresh, generation, origin, declared_uid = (text(value) for value in reply)
-        self._versions[claim.key.instance_id] = (int(epoch), int(version))
+        *texts, failures = reply
+        epoch, version, tier, fresh, generation, origin, declared_uid = (text(value) for value in texts)
+        self._copies[claim.key.instance_id] = _Copy(int(epoch), int(version))
         return Ownership(
             claim.key,
             claim.owner,
@@ -124,35 +132,44 @@ class RedisStore:
             bool(fresh),
             Origin(origin),
             declared_uid,
+            bytes(failures),
         )
 
-    async def load(self, ownership: Ownership) -> Checkpoint:
+    async def load(self, ownership: Ownership, *, previous: bool = False) -> Checkpoint:
         """See `Store.load`."""
         instance_id = ownership.key.instance_id
         # The version is read before the state: a late write in between makes the next save fail, no mixture.
-        generation, held, fields = await self._client.pipeline(
-            [
-                ("GET", self._keys.generation),
-                ("HMGET", self._keys.record(instance_id), "owner", "epoch", "version"),
-                ("HGETALL", self._keys.checkpoint(instance_id)),
-            ]
-        )
+        facts = ("HMGET", self._keys.record(instance_id), "owner", "epoch", "version")
+        commands: list[tuple[str, ...]] = [
+            ("GET", self._keys.generation),
+            facts,
+            ("HGETALL", self._keys.checkpoint(instance_id)),
+        ]
+        if previous:
+            commands += [("HGETALL", self._keys.previous(instance_id)), facts]
+        generation, held, fields, *more = await self._client.pipeline(commands)
         owner, epoch, version = (text(value or b"") for value in held)
         if text(generation or b"").split(" ")[0] != ownership.generation or (
             epoch and int(epoch) < ownership.epoch
         ):
-            raise _data_lost(0.0)
-        if owner != str(ownership.owner) or int(epoch) != ownership.epoch:
+            raise data_lost(0.0)
+        # Two hashes that were read while one write came in do not belong together.
+        torn = previous and more[1] != held
+        if torn or owner != str(ownership.owner) or int(epoch) != ownership.epoch:
             self._forget(ownership)
-            raise _ownership_lost()
-        self._versions[instance_id] = (ownership.epoch, int(version))
-        return encoding.checkpoint(fields)
+            raise ownership_lost()
+        found = await restored(fields, more[0] if previous else None, ownership.epoch)
+        self._copies[instance_id] = _Copy(ownership.epoch, int(version), previous)
+        return found
 
     async def save(self, ownership: Ownership, write: Write) -> None:
         """See `Store.save`."""
-        arguments = encoding.write_arguments(write)
-        reply = await self._run_fenced("save", ownership, self._version(ownership), *arguments)
-        self._versions[ownership.key.instance_id] = (ownership.epoch, int(reply[0]))
+        copy = self._copy(ownership)
+        reply = await self._run_fenced(
+            "save", ownership, copy.version, "1" if copy.previous else "", *await written(write)
+        )
+        previous = copy.previous and not (write.parts or write.removed)
+        self._copies[ownership.key.instance_id] = _Copy(ownership.epoch, int(reply[0]), previous)
 
     async def register(self, ownership: Ownership, write: Write) -> Ownership:
         """See `Store.register`."""
@@ -161,7 +178,7 @@ class RedisStore:
         reply = await self._run_fenced(
             "register",
             ownership,
-            self._version(ownership),
+            self._copy(ownership).version,
             f"{self._attempt:020d}",
             ownership.tier.value,
             key.tenant_id,
@@ -169,10 +186,11 @@ class RedisStore:
             tenant_hash(key.tenant_id),
             ownership.origin.value,
             ownership.declared_uid,
-            *encoding.write_arguments(write),
+            ownership.failures,
+            *await written(write),
         )
         epoch, generation = int(reply[0]), text(reply[1])
-        self._versions[key.instance_id] = (epoch, 0)
+        self._copies[key.instance_id] = _Copy(epoch, 0)
         return Ownership(
             key,
             ownership.owner,
@@ -182,6 +200,7 @@ class RedisStore:
             not write.parts,
             ownership.origin,
             ownership.declared_uid,
+            ownership.failures,
         )
 
     async def recall(self, instance_id: str, idempotency_key: str) -> bytes | None:
@@ -201,27 +220,98 @@ class RedisStore:
         return None if expired else bytes(final)
 
     async def release(
-        self, ownership: Ownership, paused: PauseReason, *, rate: bytes = b"", clear_wish: bool = True
+        self,
+        ownership: Ownership,
+        paused: PauseReason,
+        *,
+        rate: bytes = b"",
+        clear_wish: bool = True,
+        tier: Tier | None = None,
+        cap: int | None = None,
     ) -> None:
         """See `Store.release`."""
-        await self._run_fenced("release", ownership, paused.value, rate, "1" if clear_wish else "")
+        arguments = (
+            paused.value,
+            rate,
+            "1" if clear_wish else "",
+            tier.value if tier else "",
+            "" if cap is None else cap,
+        )
+        await self._run_fenced("release", ownership, *arguments)
         self._forget(ownership)
+
+    async def note(self, ownership: Ownership, failures: bytes) -> None:
+        """See `Store.note`."""
+        await self._run_fenced("note", ownership, failures)
+
+    async def place(self, instance_id: str, tier: Tier) -> Record:
+        """See `Store.place`."""
+        return self._record((await self._calls.run("place", instance_id, tier.value))[0])
+
+    async def read(self, instance_id: str) -> tuple[Record, Checkpoint]:
+        """See `Store.read`."""
+        # The state first: what is erased in between is not found, instead of found empty.
+        fields, record = await self._client.pipeline(
+            [
+                ("HGETALL", self._keys.checkpoint(instance_id)),
+                ("HGETALL", self._keys.record(instance_id)),
+            ]
+        )
+        if not record:
+            await self.ping()
+            raise not_found()
+        return encoding.record(self._namespace, self._pool, record), await restored(fields)
+
+    async def plant(self, key: InstanceKey, tier: Tier, checkpoint: Checkpoint, *, replace: bool) -> Record:
+        """See `Store.plant`."""
+        reply = await self._calls.run(
+            "plant",
+            key.instance_id,
+            "1" if replace else "",
+            tier.value,
+            key.tenant_id,
+            key.project_id,
+            tenant_hash(key.tenant_id),
+            Origin.OBSERVED.value,
+            *await written(Write(checkpoint.parts, rate=checkpoint.rate)),
+        )
+        return self._record(reply[0])
+
+    async def prune(self, older_than: float) -> int:
+        """See `Store.prune`; each call looks at the next PRUNE_BATCH instances, and after the last one at the
+        first ones again."""
+        first = f"({self._pruned}" if self._pruned else "-"
+        found: list[bytes] = await self._client.command(
+            "ZRANGEBYLEX", self._keys.index, first, "+", "LIMIT", 0, PRUNE_BATCH
+        )
+        ids = [instance_id.decode() for instance_id in found]
+        keys = [key for instance_id in ids for key in instance_keys(self._keys, instance_id)]
+        reply = await self._calls.execute("prune", keys, [int(older_than * MICROSECONDS), *ids])
+        self._pruned = ids[-1] if len(ids) == PRUNE_BATCH else ""
+        return int(reply[0])
 
     async def pause(self, instance_id: str, paused: PauseReason | None) -> Record:
         """See `Store.pause`."""
         reason = paused or PauseReason.EVICTED
-        return self._record((await self._run("pause", instance_id, reason.value))[0])
+        return self._record((await self._calls.run("pause", instance_id, reason.value))[0])
 
     async def wish(self, instance_id: str, wish: Wish | None) -> Record:
         """See `Store.wish`."""
-        return self._record((await self._run("wish", instance_id, wish.value if wish else ""))[0])
+        return self._record((await self._calls.run("wish", instance_id, wish.value if wish else ""))[0])
+
+    async def mark(self, instance_id: str, *, declared_uid: str = "", pinned: bool | None = None) -> Record:
+        """See `Store.mark`."""
+        pin = "" if pinned is None else "1" if pinned else "0"
+        return self._record((await self._calls.run("mark", instance_id, declared_uid, pin))[0])
 
     async def erase(
         self, instance_id: str, by: Incarnation, ended: frozenset[Incarnation] = frozenset()
     ) -> None:
         """See `Store.erase`."""
-        await self._run("erase", instance_id, str(by), *sorted(str(incarnation) for incarnation in ended))
-        self._versions.pop(instance_id, None)
+        await self._calls.run(
+            "erase", instance_id, str(by), *sorted(str(incarnation) for incarnation in ended)
+        )
+        self._copies.pop(instance_id, None)
 
     async def reap(self, ended: Incarnation) -> int:
         """See `Store.reap`."""
@@ -235,7 +325,7 @@ class RedisStore:
                 return released
             ids = [member.decode().removeprefix(prefix) for member in members]
             records = [self._keys.record(instance_id) for instance_id in ids]
-            reply = await self._execute("reap", records, [str(ended), *ids])
+            reply = await self._calls.execute("reap", records, [str(ended), *ids])
             released += int(reply[0])
             after = f"({members[-1].decode()}"
 
@@ -261,43 +351,34 @@ class RedisStore:
         return Page(records, ids[-1] if len(found) > limit else "")
 
     async def ping(self) -> None:
-        """See `Store.ping`."""
-        await self._execute("observe", (), ("",))
+        """See `Store.ping`; bounded more tightly than a write, so that a silent store shows soon."""
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self._calls.execute("observe", (), ("",))
+        except TimeoutError as exc:
+            raise StoreUnavailable("The store is silent.", retry_after_seconds=1.0) from exc
 
     async def problems(self) -> Sequence[str]:
         """See `Store.problems`."""
-        try:
-            settings = {
-                name: text((await self._client.command("CONFIG", "GET", name))[1])
-                for name in ("appendonly", "maxmemory-policy")
-            }
-        except (StoreUnavailable, IndexError):
-            # A pool's own user may not read them; its administrator, the operator, looks instead.
-            await self._client.command("PING")
-            return ()
-        found = []
-        if settings["appendonly"] != "yes":
-            found.append("The store loses everything when it restarts: set appendonly yes.")
-        if settings["maxmemory-policy"] != "noeviction":
-            found.append(
-                "The store may drop state when its memory is full "
-                f"(maxmemory-policy {settings['maxmemory-policy']}): set noeviction."
-            )
-        return found
+        return await problems(self._client)
 
     async def close(self) -> None:
         """See `Store.close`."""
         await self._client.close()
 
-    def _version(self, ownership: Ownership) -> int:
-        epoch, version = self._versions.get(ownership.key.instance_id, (ownership.epoch, 0))
-        return version if epoch == ownership.epoch else 0
+    def _copy(self, ownership: Ownership) -> _Copy:
+        copy = self._copies.get(ownership.key.instance_id)
+        return copy if copy and copy.epoch == ownership.epoch else _Copy(ownership.epoch, 0)
 
     def _forget(self, ownership: Ownership) -> None:
         instance_id = ownership.key.instance_id
         # A stale ownership must not take the present one's number along.
-        if self._versions.get(instance_id, (None, 0))[0] == ownership.epoch:
-            del self._versions[instance_id]
+        copy = self._copies.get(instance_id)
+        if copy and copy.epoch == ownership.epoch:
+            del self._copies[instance_id]
+
+    def _greeting(self, address: str) -> tuple[Argument, ...]:
+        return self._calls.greeting(address)
 
     def _record(self, flat: Sequence[bytes]) -> Record:
         return encoding.record(self._namespace, self._pool, encoding.pairs(flat))
@@ -305,59 +386,7 @@ class RedisStore:
     async def _run_fenced(self, name: str, ownership: Ownership, *args: Argument) -> Sequence[Any]:
         fence = (str(ownership.owner), ownership.epoch, ownership.generation)
         try:
-            return await self._run(name, ownership.key.instance_id, *fence, *args)
+            return await self._calls.run(name, ownership.key.instance_id, *fence, *args)
         except OwnershipLost:
             self._forget(ownership)
             raise
-
-    async def _run(self, name: str, instance_id: str, *args: Argument) -> Sequence[Any]:
-        keys = self._keys
-        instance_keys = (
-            keys.record(instance_id),
-            keys.checkpoint(instance_id),
-            keys.idempotency(instance_id),
-            keys.idempotency_order(instance_id),
-        )
-        return await self._execute(name, instance_keys, (instance_id, *args))
-
-    async def _execute(self, name: str, keys: Iterable[str], args: Iterable[Argument]) -> Sequence[Any]:
-        pool = self._keys
-        reply = await self._client.run(
-            self._scripts[name],
-            (pool.generation, pool.index, pool.owners, pool.counts, *keys),
-            (
-                self._clock() if self._clock else "",
-                self._random(),
-                RECOVERY_SECONDS * MICROSECONDS,
-                *args,
-            ),
-        )
-        _raise_refusal(text(reply[0]), reply[1:])
-        return reply[1:]
-
-
-def _data_lost(retry_after_seconds: float) -> StoreDataLost:
-    return StoreDataLost(
-        "The store lost its data; holders of instances register them again.",
-        retry_after_seconds=retry_after_seconds,
-    )
-
-
-def _ownership_lost() -> OwnershipLost:
-    return OwnershipLost("This host no longer owns the instance.", retry_after_seconds=0.1)
-
-
-def _raise_refusal(word: str, facts: Sequence[Any]) -> None:
-    match word:
-        case "LOST":
-            raise _data_lost(int(facts[0]) / MICROSECONDS)
-        case "GONE":
-            raise _ownership_lost()
-        case "NOT_OWNER":
-            raise NotOwner(text(facts[0]))
-        case "PAUSED":
-            raise InstancePaused("A user paused this instance.")
-        case "FULL":
-            raise PoolExhausted(_CAPS[text(facts[0])], retry_after_seconds=1.0)
-        case "MISSING":
-            raise InstanceNotFound("The store knows no such instance.")

@@ -14,11 +14,17 @@ _FRAGMENTS: Mapping[str, tuple[str, ...]] = {
     "save": ("prelude", "write", "save"),
     "register": ("prelude", "write", "register"),
     "release": ("prelude", "release"),
+    "note": ("prelude", "note"),
+    "place": ("prelude", "place"),
+    "plant": ("prelude", "write", "plant"),
+    "prune": ("prelude", "prune"),
     "pause": ("prelude", "pause"),
     "wish": ("prelude", "wish"),
+    "mark": ("prelude", "mark"),
     "erase": ("prelude", "erase"),
     "reap": ("prelude", "reap"),
     "observe": ("prelude", "observe"),
+    "greet": ("greet",),
 }
 
 

@@ -6,7 +6,7 @@ trusted: the host bounds bytes, frames and lengths and treats anything unexpecte
 
     host                                   worker
       Assign{identity, state, limits}  --->          construct, setup, restore
-                                       <---  Ready | SetupFailed
+                                       <---  Making{stage}*, then Ready | SetupFailed
       Handle{id, body}                 --->
                                        <---  Chunk{id, data}*
                                        <---  Commit{seq, finished[id, output], parts, removed}
@@ -29,6 +29,10 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Longest frame either side accepts: a whole state and its answers, with room."""
 
 LENGTH_BYTES = 4
+
+
+RESTORING = "the agent's restore()"
+"""The stage in which the agent takes its stored state back; see `Making`."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -104,6 +108,12 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 ToWorker = Assign | Handle | Cancel | Committed | Snapshot | Ping | Stop
 
 
+class Making(msgspec.Struct, frozen=True, tag="making"):
+    """What is being done with the agent from now on, so that a deadline which passes meanwhile can say so."""
+
+    stage: str
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The agent is set up and restored."""
 
@@ -174,7 +184,7 @@ class Log(msgspec.Struct, frozen=True, tag="log"):
     message: str
 
 
-ToHost = Ready | SetupFailed | Part | Commit | Clean | Failed | Pong | Log
+ToHost = Making | Ready | SetupFailed | Part | Commit | Clean | Failed | Pong | Log
 
 encoder = msgspec.msgpack.Encoder()
 to_worker_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

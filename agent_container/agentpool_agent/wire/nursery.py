@@ -26,6 +26,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """Isolation guards that a worker forked here will have."""
     missing: dict[str, str]
     """Guards that cannot be had here, with the reason."""
+    revision: str = ""
+    """Changes when the code that the agent was imported from does."""
 
 
 class ImportFailed(msgspec.Struct, frozen=True, tag="import-failed"):
@@ -86,11 +88,13 @@ class Usage(msgspec.Struct, frozen=True, tag="usage"):
 
 class Watch(msgspec.Struct, frozen=True, tag="watch"):
     """Host: limits for a worker that the zygote enforces by measurement (it can see /proc, the host
-    cannot): over either one it is killed."""
+    cannot): over its memory or threads it is killed, over its CPU it is slowed down."""
 
     worker: int
     memory_bytes: int
     threads: int
+    cpu_millis: int = 0
+    """Thousandths of a core; 0: no limit."""
 
 
 ToHost = Hello | ImportFailed | Spawned | CannotFork | Exited | Usage

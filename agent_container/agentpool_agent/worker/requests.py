@@ -22,6 +22,7 @@ from agentpool_core.errors import (
     DeadlineExceeded,
     InputRejected,
     InstanceRolledBack,
+    MemoryExceeded,
 )
 
 log = logging.getLogger(__name__)
@@ -167,6 +168,9 @@ class HandlerRuns:
             return InputRejected(cut(str(exc)))
         except AnswerTooLarge as exc:
             return exc
+        except MemoryError as exc:
+            log.error("agent_out_of_memory", exc_info=exc)
+            return MemoryExceeded("The agent needed more memory than its quota allows.")
         except Exception as exc:
             # A handler that turns its cancellation into an error of its own has still been cancelled.
             if running.stopped:

@@ -20,11 +20,13 @@ import msgspec
 
 from agentpool_agent.authoring import Agent, Identity, Isolation
 from agentpool_agent.wire.frames import (
+    RESTORING,
     Assign,
     Cancel,
     Committed,
     Handle,
     Limits,
+    Making,
     Ping,
     Pong,
     Ready,
@@ -38,9 +40,11 @@ from agentpool_agent.worker.commits import Commits, Terms
 from agentpool_agent.worker.context import InstanceContext
 from agentpool_agent.worker.gate import Gate
 from agentpool_agent.worker.requests import HandlerRuns, cut
-from agentpool_core.errors import AgentCreationFailed, AgentCreationTimeout
+from agentpool_core.errors import AgentCreationFailed, AgentCreationTimeout, MemoryExceeded, RestoreFailed
 
 log = logging.getLogger(__name__)
+
+CONSTRUCTING = "the agent's constructor"
 
 EXIT_OK = 0
 EXIT_SETUP_FAILED = 3
@@ -73,6 +77,7 @@ class Worker:
         self._channel: Channel | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._assigned = False
+        self._stage = ""
         self._gate = Gate(self._freed)
         self._commits: Commits | None = None
         self._runs: HandlerRuns | None = None
@@ -141,7 +146,7 @@ class Worker:
             async with asyncio.timeout(assign.limits.setup_seconds) as deadline:
                 await self._make(assign)
         except Exception as exc:
-            await self._give_up(exc, expired=deadline.expired(), limits=assign.limits)
+            await self._give_up(exc, assign, expired=deadline.expired())
             return
         self._to_host().send(Ready(list(isolation.guards), dict(isolation.missing)))
 
@@ -151,8 +156,11 @@ class Worker:
         )
         config = msgspec.json.decode(assign.config, type=dict[str, Any]) if assign.config else {}
         context = InstanceContext(identity, config, self._surroundings.directory, self._gate)
+        self._stage = CONSTRUCTING
         agent = self._surroundings.make_agent()
+        self._begin("the agent's setup()")
         await agent.setup(context)
+        self._begin(RESTORING)
         agent.restore(dict(assign.parts))
         terms = Terms(assign.respond_durably, assign.limits.state_bytes)
         commits = Commits(agent, self._to_host(), terms, assign.parts, lambda: self._gate.held, self.spawn)
@@ -160,14 +168,22 @@ class Worker:
         commits.requests = runs
         self._commits, self._runs = commits, runs
 
-    async def _give_up(self, error: Exception, *, expired: bool, limits: Limits) -> None:
+    def _begin(self, stage: str) -> None:
+        self._stage = stage
+        self._to_host().send(Making(stage))
+
+    async def _give_up(self, error: Exception, assign: Assign, *, expired: bool) -> None:
         log.error("agent_setup_failed", exc_info=error)
+        code: str = AgentCreationFailed.code
         if expired:
-            failure = SetupFailed(
-                AgentCreationTimeout.code, f"The agent was not set up within {limits.setup_seconds:g} s."
-            )
+            code = AgentCreationTimeout.code
+            message = f"The agent was not ready within {assign.limits.setup_seconds:g} s: {self._stage} ran."
         else:
-            failure = SetupFailed(AgentCreationFailed.code, cut(f"{type(error).__name__}: {error}"))
-        self._to_host().send(failure)
+            message = cut(f"In {self._stage or 'its config'}: {type(error).__name__}: {error}")
+            if isinstance(error, MemoryError):
+                code = MemoryExceeded.code
+            elif self._stage == RESTORING and assign.parts:
+                code = RestoreFailed.code
+        self._to_host().send(SetupFailed(code, message))
         await asyncio.sleep(0)
         self._surroundings.exit(EXIT_SETUP_FAILED)

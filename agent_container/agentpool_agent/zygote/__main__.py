@@ -4,6 +4,12 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# A container's first process ignores a signal without a handler. Before the host is reached no worker lives
+# that the zygote would have to outlast.
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 # Numeric libraries start a thread per core when they are imported, and a process with threads cannot fork.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):

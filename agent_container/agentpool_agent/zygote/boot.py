@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,24 @@ def check_may_fork(threads: int) -> None:
         )
 
 
+def loaded_files() -> dict[str, tuple[int, int]]:
+    """Size and time of change of every file that a module was imported from."""
+    found = {}
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if isinstance(name, str):
+            with suppress(OSError):
+                status = os.stat(name)
+                found[name] = (status.st_size, int(status.st_mtime))
+    return found
+
+
+def code_revision(files: Mapping[str, tuple[int, int]]) -> str:
+    """A digest that changes with any of the files: another image, or edited code."""
+    facts = "\n".join(f"{name} {size} {changed}" for name, (size, changed) in sorted(files.items()))
+    return hashlib.blake2s(facts.encode(errors="replace"), digest_size=8).hexdigest()
+
+
 def open_work_dir(wanted: Path | None) -> Path:
     """The directory of the workers' directories, made and emptied; raises CannotServe."""
     if wanted is None:
@@ -99,6 +119,7 @@ def run(settings: Settings) -> int:
         work_dir = open_work_dir(settings.work_dir)
     except CannotServe as exc:
         return _say_why(settings, str(exc))
+    revision = code_revision(loaded_files())
     # What never changes is computed once, here, for all workers.
     prepare(work_dir, settings.off).close()
     gc.collect()
@@ -107,7 +128,14 @@ def run(settings: Settings) -> int:
         link = HostLink(connect(settings.socket, settings.connect_seconds))
         isolation = probe()
         link.send(
-            Hello(PROTOCOL, settings.entrypoint, os.getuid(), list(isolation.guards), dict(isolation.missing))
+            Hello(
+                PROTOCOL,
+                settings.entrypoint,
+                os.getuid(),
+                list(isolation.guards),
+                dict(isolation.missing),
+                revision,
+            )
         )
     except HostGone as exc:
         print(f"zygote: {exc}", file=sys.stderr)  # noqa: T201

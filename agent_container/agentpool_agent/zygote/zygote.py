@@ -31,6 +31,7 @@ from agentpool_agent.wire.nursery import (
 from agentpool_agent.worker.launch import Birth, live
 from agentpool_agent.zygote import directories, procfs
 from agentpool_agent.zygote.nursery import HostGone, HostLink
+from agentpool_agent.zygote.shares import TURN_SECONDS, CpuShare
 
 LOOK_SECONDS = 1.0
 """Each worker is looked at about this often: it can be over its limits by what it takes in this time."""
@@ -52,6 +53,7 @@ class Nursling:
 
     Attributes:
         at_fork_bytes: anonymous memory that it shares with the zygote since its fork.
+        share: its share of CPU; None: it has no limit.
         reason: why the zygote ended it, or empty.
     """
 
@@ -61,6 +63,7 @@ class Nursling:
     at_fork_bytes: int
     limits: Watch | None = None
     sample: Sample | None = None
+    share: CpuShare | None = None
     reason: str = ""
 
 
@@ -96,6 +99,8 @@ class Zygote:
         self._fork_at = 0.0
         self._round: deque[int] = deque()
         self._look_at = 0.0
+        self._over: dict[int, Nursling] = {}
+        self._turn_at = 0.0
         self._usage_at = 0.0
 
     def run(self) -> None:
@@ -128,12 +133,14 @@ class Zygote:
         """Do whatever is due at `now` (seconds, monotonic). Raises HostGone."""
         self._link.flush()
         while (message := self._link.receive()) is not None:
-            self._obey(message)
+            self._obey(message, now)
         self._reap()
         if self._to_fork and now >= self._fork_at:
             self._fork(now)
         if now >= self._look_at:
             self._look(now)
+        if self._over and now >= self._turn_at:
+            self._take_turns(now)
         if now >= self._usage_at:
             self._report_usage(now)
 
@@ -142,16 +149,28 @@ class Zygote:
             return max(0.0, self._fork_at - now)
         if not self._workers:
             return None
-        return max(0.0, min(self._look_at, self._usage_at) - now)
+        due = min(self._look_at, self._usage_at)
+        if self._over:
+            due = min(due, self._turn_at)
+        return max(0.0, due - now)
 
-    def _obey(self, message: ToZygote) -> None:
+    def _obey(self, message: ToZygote, now: float) -> None:
         match message:
             case Spawn(count=count):
                 self._to_fork = min(self._to_fork + max(0, count), MAX_PENDING_FORKS)
             case Kill(worker=worker) if worker in self._workers:
                 self._kill(self._workers[worker], "requested")
             case Watch(worker=worker) if worker in self._workers:
-                self._workers[worker].limits = message
+                self._limit(self._workers[worker], message, now)
+
+    def _limit(self, nursling: Nursling, limits: Watch, now: float) -> None:
+        nursling.limits = limits
+        reading = procfs.read(nursling.pid)
+        if reading is None:
+            return
+        self._go_on(nursling)
+        cores = limits.cpu_millis / 1000
+        nursling.share = CpuShare.full(cores, reading.cpu_seconds, now) if cores > 0 else None
 
     def _fork(self, now: float) -> None:
         worker = self._next_worker
@@ -199,6 +218,7 @@ class Zygote:
                 continue
             ended = True
             del self._workers[nursling.worker]
+            self._over.pop(nursling.worker, None)
             self._link.send(Exited(nursling.worker, os.waitstatus_to_exitcode(status), nursling.reason))
             if (sweeper := directories.remove(nursling.directory)) is not None:
                 self._sweepers.add(sweeper)
@@ -219,9 +239,9 @@ class Zygote:
         for _ in range(min(LOOK_WORKERS, len(self._round))):
             nursling = self._workers.get(self._round.popleft())
             if nursling is not None:
-                self._look_at_one(nursling)
+                self._look_at_one(nursling, now)
 
-    def _look_at_one(self, nursling: Nursling) -> None:
+    def _look_at_one(self, nursling: Nursling, now: float) -> None:
         reading = procfs.read(nursling.pid)
         if reading is None:
             return
@@ -232,6 +252,27 @@ class Zygote:
         nursling.sample = Sample(nursling.worker, max(0, taken), reading.cpu_seconds, reading.threads)
         if limits and (over := verdict(limits, nursling.sample)):
             self._kill(nursling, over)
+        if nursling.share is not None:
+            nursling.share.account(reading.cpu_seconds, now)
+            if nursling.share.over:
+                self._over[nursling.worker] = nursling
+
+    def _take_turns(self, now: float) -> None:
+        self._turn_at = now + TURN_SECONDS
+        for worker, nursling in list(self._over.items()):
+            reading, share = procfs.read(nursling.pid), nursling.share
+            if reading is None or share is None or share.calm:
+                del self._over[worker]
+                continue
+            share.account(reading.cpu_seconds, now)
+            rest = share.turn(now)
+            if rest is not None:
+                _signal(nursling.pid, signal.SIGSTOP if rest else signal.SIGCONT)
+
+    def _go_on(self, nursling: Nursling) -> None:
+        self._over.pop(nursling.worker, None)
+        if nursling.share is not None and nursling.share.resting_since is not None:
+            _signal(nursling.pid, signal.SIGCONT)
 
     def _report_usage(self, now: float) -> None:
         self._usage_at = now + USAGE_SECONDS

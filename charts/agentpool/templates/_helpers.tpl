@@ -114,7 +114,7 @@ capabilities:
 
 {{/* host:port of the Redis of this release. */}}
 {{- define "agentpool.redisAddress" -}}
-{{- printf "%s-redis.%s.svc:6379" (include "agentpool.fullname" .) .Release.Namespace -}}
+{{- printf "%s-redis-clients.%s.svc:6379" (include "agentpool.fullname" .) .Release.Namespace -}}
 {{- end -}}
 
 {{/* A role in each watched namespace, or one for the cluster, and its binding to a ServiceAccount.

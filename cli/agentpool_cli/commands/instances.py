@@ -43,6 +43,11 @@ def resume_instance(options: argparse.Namespace, environ: Mapping[str, str]) -> 
     return _one(options, environ, PoolClient.resume)
 
 
+def move_instance(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Give one instance another tier and print it."""
+    return _one(options, environ, lambda client, instance_id: client.move(instance_id, options.tier))
+
+
 def delete_instance(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """End one instance, erase its state, and print what became of it."""
     return _one(options, environ, PoolClient.delete)
@@ -77,7 +82,13 @@ def columns(now: datetime) -> Sequence[Column]:
         Column("MEMORY", lambda instance: megabytes(instance.get("memory_bytes") or 0), wide=True),
         Column("EPOCH", text("epoch"), wide=True),
         Column("ORIGIN", text("origin"), wide=True),
+        Column("RECOVERY", _recovery, wide=True),
     )
+
+
+def _recovery(instance: Instance) -> str:
+    found = instance.get("recovery")
+    return f"{found['strategy']} ({found['cause']})" if found else ""
 
 
 def _state(instance: Instance) -> str:

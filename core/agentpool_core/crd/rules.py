@@ -144,6 +144,12 @@ AGENT_POOL_RULES: tuple[Rule, ...] = (
         " lower it, or raise spec.limits.maxInstances",
         ".minInstances",
     ),
+    Rule(
+        "spec.warmup",
+        "!has(self.count) || !has(self.maxCount) || self.count <= self.maxCount",
+        "spec.warmup.maxCount is less than spec.warmup.count: raise it, or lower spec.warmup.count",
+        ".maxCount",
+    ),
     _without_redis(
         "!has(self.defaultTier) || self.defaultTier != 'HOT'",
         "spec.defaultTier HOT needs state that outlives a pod:"
@@ -156,6 +162,12 @@ AGENT_POOL_RULES: tuple[Rule, ...] = (
         "spec.tiers.warm.replicas above 1 needs state that pods share:"
         " set spec.checkpoint.storage to Redis, or replicas to 1",
         ".tiers.warm.replicas",
+    ),
+    _without_redis(
+        "!has(self.tiering) || !has(self.tiering.mode) || self.tiering.mode != 'Automatic'",
+        "spec.tiering.mode Automatic needs state that pods share:"
+        " set spec.checkpoint.storage to Redis, or mode to Manual",
+        ".tiering.mode",
     ),
     *(_quantity(path) for path in QUANTITIES),
 )

@@ -85,6 +85,16 @@ class PoolInstanceRequest(_message.Message):
     instance_id: str
     def __init__(self, pool: _Optional[_Union[PoolRef, _Mapping]] = ..., instance_id: _Optional[str] = ...) -> None: ...
 
+class MoveInstanceRequest(_message.Message):
+    __slots__ = ("pool", "instance_id", "tier")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    pool: PoolRef
+    instance_id: str
+    tier: str
+    def __init__(self, pool: _Optional[_Union[PoolRef, _Mapping]] = ..., instance_id: _Optional[str] = ..., tier: _Optional[str] = ...) -> None: ...
+
 class ListInstancesRequest(_message.Message):
     __slots__ = ("pool", "tenant_id", "project_id", "tier", "state", "cursor", "limit")
     POOL_FIELD_NUMBER: _ClassVar[int]

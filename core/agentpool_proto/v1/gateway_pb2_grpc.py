@@ -80,6 +80,11 @@ class AgentPoolGatewayStub:
                 request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.PoolInstanceRequest.SerializeToString,
                 response_deserializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
                 _registered_method=True)
+        self.MoveInstance = channel.unary_unary(
+                '/agentpool.v1.AgentPoolGateway/MoveInstance',
+                request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.MoveInstanceRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/agentpool.v1.AgentPoolGateway/GetStats',
                 request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.StatsRequest.SerializeToString,
@@ -143,6 +148,13 @@ class AgentPoolGatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MoveInstance(self, request, context):
+        """Give an instance another tier, with its state and without a failed request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -190,6 +202,11 @@ def add_AgentPoolGatewayServicer_to_server(servicer, server):
             'TerminateInstance': grpc.unary_unary_rpc_method_handler(
                     servicer.TerminateInstance,
                     request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.PoolInstanceRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.SerializeToString,
+            ),
+            'MoveInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveInstance,
+                    request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.MoveInstanceRequest.FromString,
                     response_serializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
@@ -416,6 +433,33 @@ class AgentPoolGateway:
             target,
             '/agentpool.v1.AgentPoolGateway/TerminateInstance',
             agentpool__proto_dot_v1_dot_gateway__pb2.PoolInstanceRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentpool.v1.AgentPoolGateway/MoveInstance',
+            agentpool__proto_dot_v1_dot_gateway__pb2.MoveInstanceRequest.SerializeToString,
             agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
             options,
             channel_credentials,

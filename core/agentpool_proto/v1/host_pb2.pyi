@@ -43,6 +43,44 @@ class InstanceRequest(_message.Message):
     instance_id: str
     def __init__(self, instance_id: _Optional[str] = ...) -> None: ...
 
+class MoveRequest(_message.Message):
+    __slots__ = ("instance_id", "tier", "declared_uid", "pinned")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_UID_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    tier: str
+    declared_uid: str
+    pinned: bool
+    def __init__(self, instance_id: _Optional[str] = ..., tier: _Optional[str] = ..., declared_uid: _Optional[str] = ..., pinned: _Optional[bool] = ...) -> None: ...
+
+class ArchiveChunk(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class ImportRequest(_message.Message):
+    __slots__ = ("target", "data")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    target: ImportTarget
+    data: bytes
+    def __init__(self, target: _Optional[_Union[ImportTarget, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ImportTarget(_message.Message):
+    __slots__ = ("tenant_id", "project_id", "tier", "replace")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    project_id: str
+    tier: str
+    replace: bool
+    def __init__(self, tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., replace: _Optional[bool] = ...) -> None: ...
+
 class RetireRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -82,7 +120,7 @@ class WatchEvent(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[_Union[WatchSnapshot, _Mapping]] = ..., delta: _Optional[_Union[WatchDelta, _Mapping]] = ...) -> None: ...
 
 class HostStatus(_message.Message):
-    __slots__ = ("incarnation", "pod", "role", "tiers", "ready", "draining", "configured_generation", "capacity", "resident", "spares", "active_requests", "problems", "isolation", "isolation_missing", "store_silent", "counters", "protocol")
+    __slots__ = ("incarnation", "pod", "role", "tiers", "ready", "draining", "configured_generation", "capacity", "resident", "spares", "active_requests", "problems", "isolation", "isolation_missing", "store_silent", "counters", "protocol", "reserved_for", "awaited")
     class IsolationMissingEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +145,8 @@ class HostStatus(_message.Message):
     STORE_SILENT_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FOR_FIELD_NUMBER: _ClassVar[int]
+    AWAITED_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     pod: str
     role: str
@@ -124,7 +164,23 @@ class HostStatus(_message.Message):
     store_silent: bool
     counters: HostCounters
     protocol: int
-    def __init__(self, incarnation: _Optional[str] = ..., pod: _Optional[str] = ..., role: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., configured_generation: _Optional[int] = ..., capacity: _Optional[int] = ..., resident: _Optional[int] = ..., spares: _Optional[int] = ..., active_requests: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., isolation: _Optional[_Iterable[str]] = ..., isolation_missing: _Optional[_Mapping[str, str]] = ..., store_silent: _Optional[bool] = ..., counters: _Optional[_Union[HostCounters, _Mapping]] = ..., protocol: _Optional[int] = ...) -> None: ...
+    reserved_for: str
+    awaited: _containers.RepeatedCompositeFieldContainer[Awaited]
+    def __init__(self, incarnation: _Optional[str] = ..., pod: _Optional[str] = ..., role: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., configured_generation: _Optional[int] = ..., capacity: _Optional[int] = ..., resident: _Optional[int] = ..., spares: _Optional[int] = ..., active_requests: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., isolation: _Optional[_Iterable[str]] = ..., isolation_missing: _Optional[_Mapping[str, str]] = ..., store_silent: _Optional[bool] = ..., counters: _Optional[_Union[HostCounters, _Mapping]] = ..., protocol: _Optional[int] = ..., reserved_for: _Optional[str] = ..., awaited: _Optional[_Iterable[_Union[Awaited, _Mapping]]] = ...) -> None: ...
+
+class Awaited(_message.Message):
+    __slots__ = ("instance_id", "tenant_id", "project_id", "tier", "asked_at")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    ASKED_AT_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    tenant_id: str
+    project_id: str
+    tier: str
+    asked_at: float
+    def __init__(self, instance_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., asked_at: _Optional[float] = ...) -> None: ...
 
 class HostCounters(_message.Message):
     __slots__ = ("created", "destroyed", "operations", "operation_seconds", "hits", "misses", "evictions", "crashes")

@@ -64,6 +64,21 @@ class AgentHostStub:
                 request_serializer=agentpool__proto_dot_v1_dot_host__pb2.InstanceRequest.SerializeToString,
                 response_deserializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
                 _registered_method=True)
+        self.Move = channel.unary_unary(
+                '/agentpool.v1.AgentHost/Move',
+                request_serializer=agentpool__proto_dot_v1_dot_host__pb2.MoveRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+                _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/agentpool.v1.AgentHost/Export',
+                request_serializer=agentpool__proto_dot_v1_dot_host__pb2.InstanceRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_host__pb2.ArchiveChunk.FromString,
+                _registered_method=True)
+        self.Import = channel.stream_unary(
+                '/agentpool.v1.AgentHost/Import',
+                request_serializer=agentpool__proto_dot_v1_dot_host__pb2.ImportRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+                _registered_method=True)
         self.Retire = channel.unary_unary(
                 '/agentpool.v1.AgentHost/Retire',
                 request_serializer=agentpool__proto_dot_v1_dot_host__pb2.RetireRequest.SerializeToString,
@@ -132,6 +147,28 @@ class AgentHostServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Move(self, request, context):
+        """Give an instance another tier: what runs here is checkpointed and released, and its next activation, on a host
+        of the new tier, goes on from there. A busy one finishes its requests first; new ones wait and follow it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Export(self, request, context):
+        """The last saved state of an instance, wherever it is, as an archive in chunks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Import(self, request_iterator, context):
+        """Put the state of an archive under a key that nobody holds. The first message says where.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Retire(self, request, context):
         """Close admission for good if nothing is resident; refused with FAILED_PRECONDITION otherwise.
         """
@@ -193,6 +230,21 @@ def add_AgentHostServicer_to_server(servicer, server):
             'Terminate': grpc.unary_unary_rpc_method_handler(
                     servicer.Terminate,
                     request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.InstanceRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.SerializeToString,
+            ),
+            'Move': grpc.unary_unary_rpc_method_handler(
+                    servicer.Move,
+                    request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.MoveRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.InstanceRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_host__pb2.ArchiveChunk.SerializeToString,
+            ),
+            'Import': grpc.stream_unary_rpc_method_handler(
+                    servicer.Import,
+                    request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.ImportRequest.FromString,
                     response_serializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.SerializeToString,
             ),
             'Retire': grpc.unary_unary_rpc_method_handler(
@@ -357,6 +409,87 @@ class AgentHost:
             target,
             '/agentpool.v1.AgentHost/Terminate',
             agentpool__proto_dot_v1_dot_host__pb2.InstanceRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Move(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentpool.v1.AgentHost/Move',
+            agentpool__proto_dot_v1_dot_host__pb2.MoveRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/agentpool.v1.AgentHost/Export',
+            agentpool__proto_dot_v1_dot_host__pb2.InstanceRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_host__pb2.ArchiveChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Import(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/agentpool.v1.AgentHost/Import',
+            agentpool__proto_dot_v1_dot_host__pb2.ImportRequest.SerializeToString,
             agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
             options,
             channel_credentials,

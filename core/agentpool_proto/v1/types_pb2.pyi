@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Instance(_message.Message):
-    __slots__ = ("id", "tenant_id", "project_id", "tier", "state", "reason", "pod", "epoch", "origin", "isolation", "active_requests", "total_requests", "created_at", "last_used_at", "memory_bytes", "cpu_seconds", "wish", "quota", "declared_uid")
+    __slots__ = ("id", "tenant_id", "project_id", "tier", "state", "reason", "pod", "epoch", "origin", "isolation", "active_requests", "total_requests", "created_at", "last_used_at", "memory_bytes", "cpu_seconds", "wish", "quota", "declared_uid", "recovery", "pinned")
     ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,8 @@ class Instance(_message.Message):
     WISH_FIELD_NUMBER: _ClassVar[int]
     QUOTA_FIELD_NUMBER: _ClassVar[int]
     DECLARED_UID_FIELD_NUMBER: _ClassVar[int]
+    RECOVERY_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
     id: str
     tenant_id: str
     project_id: str
@@ -48,7 +50,25 @@ class Instance(_message.Message):
     wish: str
     quota: Quota
     declared_uid: str
-    def __init__(self, id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., pod: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[str] = ..., isolation: _Optional[_Iterable[str]] = ..., active_requests: _Optional[int] = ..., total_requests: _Optional[int] = ..., created_at: _Optional[float] = ..., last_used_at: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., wish: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ..., declared_uid: _Optional[str] = ...) -> None: ...
+    recovery: Recovery
+    pinned: bool
+    def __init__(self, id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., pod: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[str] = ..., isolation: _Optional[_Iterable[str]] = ..., active_requests: _Optional[int] = ..., total_requests: _Optional[int] = ..., created_at: _Optional[float] = ..., last_used_at: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., wish: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ..., declared_uid: _Optional[str] = ..., recovery: _Optional[_Union[Recovery, _Mapping]] = ..., pinned: _Optional[bool] = ...) -> None: ...
+
+class Recovery(_message.Message):
+    __slots__ = ("cause", "strategy", "failures", "failed_at", "retry_at", "message")
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    FAILED_AT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    cause: str
+    strategy: str
+    failures: int
+    failed_at: float
+    retry_at: float
+    message: str
+    def __init__(self, cause: _Optional[str] = ..., strategy: _Optional[str] = ..., failures: _Optional[int] = ..., failed_at: _Optional[float] = ..., retry_at: _Optional[float] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Quota(_message.Message):
     __slots__ = ("memory_bytes", "cpu_millis", "concurrent_requests", "requests_per_minute")

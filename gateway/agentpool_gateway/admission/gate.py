@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentpool_core.errors import InstanceNotFound, PermissionDenied
+from agentpool_gateway.admission.audit import AuditLine
 from agentpool_gateway.admission.cluster import ClusterIssuer
 from agentpool_gateway.admission.identity import Anonymous, Authenticator, Identity, JwtAuthenticator
 from agentpool_gateway.admission.keys import Fetch, KeySource, fetch_file, fetch_url
@@ -41,13 +42,17 @@ class Gate:
         """The pools behind the gate."""
         return self._pools
 
-    async def enter(self, authorization: str | None, namespace: str, pool: str, verb: PoolVerb) -> Entry:
-        """Let a caller do `verb` with a pool; both names empty means the default pool.
+    async def enter(
+        self, authorization: str | None, namespace: str, pool: str, verb: PoolVerb, line: AuditLine
+    ) -> Entry:
+        """Let a caller do `verb` with a pool, and note both; both names empty means the default pool.
 
         Raises Unauthenticated, then PermissionDenied, and only then PoolNotFound.
         """
         identity = await self._authenticator.authenticate(authorization)
+        line.caller(identity)
         name = self._pools.resolve(namespace, pool)
+        line.pool(name)
         scope = await self._authorizer.authorize(identity, verb, name)
         return Entry(identity, name, self._pools.find(name), scope)
 

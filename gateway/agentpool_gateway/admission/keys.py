@@ -71,8 +71,11 @@ class KeySource:
         self._lock = asyncio.Lock()
 
     async def key(self, kid: str | None, algorithm: str) -> Any:
-        """The key of a token's header; Unauthenticated when the issuer has none such, Unavailable when no
-        keys could be fetched yet."""
+        """The key of a token's header.
+
+        Raises Unauthenticated when the issuer has none such, Unavailable when it cannot be asked: the key may
+        be a new one.
+        """
         found = self._find(kid, algorithm)
         if found is None:
             async with self._lock:
@@ -82,7 +85,7 @@ class KeySource:
                     found = self._find(kid, algorithm)
         if found is not None:
             return found
-        if not self._keys and self._failed:
+        if self._failed:
             raise Unavailable("The issuer's keys cannot be fetched.", retry_after_seconds=REFRESH_SECONDS)
         raise Unauthenticated("The token is signed with a key that its issuer does not publish.")
 

@@ -8,26 +8,31 @@ import asyncio
 import grpc
 import grpc.aio
 
-from agentpool_core.errors import AgentPoolError, DeadlineExceeded, NoHost, NotOwner, PoolExhausted
+from agentpool_core.errors import AgentPoolError, NoHost, NotOwner, PoolExhausted, Unavailable
 from agentpool_core.lifecycle import Tier
 from agentpool_core.names import Incarnation
 from agentpool_core.placement import Role
 from agentpool_gateway.dispatch.retry import (
-    UNKNOWN_OWNER_SECONDS,
+    CAPACITY_SECONDS,
+    OWNER_SECONDS,
+    RETRY_AFTER_SECONDS,
     Attempt,
     Owner,
     Step,
+    come_back,
     deadline_passed,
     decide,
 )
+from agentpool_gateway.membership.starts import Starts
 from agentpool_gateway.membership.table import Host, PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
 from agentpool_rpc.status import from_rpc_error
 
 WAIT_FIRST_SECONDS = 0.01
 WAIT_LAST_SECONDS = 0.25
-QUARANTINE_SECONDS = 1.0
-"""New instances avoid an address this long after a connection to it broke."""
+LATER_SECONDS = 2.0
+"""After so much waiting, pauses are longer: what did not mend at once has many waiters."""
+WAIT_LATER_SECONDS = 1.0
 
 
 class Journey:
@@ -35,8 +40,10 @@ class Journey:
 
     Args:
         instance_id: whose request it is.
+        tenant_id: who takes turns with other tenants where many instances start at once.
         tier: wanted tier, for an instance that does not exist.
         repeatable: whether doing it twice is safe.
+        anywhere: any ready host will do where none holds the instance, whatever the tier: it is not started.
         deadline: time of the event loop's clock.
     """
 
@@ -48,21 +55,28 @@ class Journey:
         deadline: float,
         tier: Tier | None = None,
         repeatable: bool = False,
+        tenant_id: str = "",
+        anywhere: bool = False,
     ) -> None:
         self._fleet = fleet
         self._table = table
         self._id = instance_id
         self._tier = tier
         self._repeatable = repeatable
+        self._anywhere = anywhere
         self._deadline = deadline
         self._clock = asyncio.get_running_loop().time
         self._avoid: set[str] = set()
         self._proof: set[Incarnation] = set()
         self._redirect: Incarnation | None = None
-        self._tries = 0
+        self._tenant_id = tenant_id
+        self._starts: Starts | None = None
+        self._acceptances = 0
+        self._exhausted = 0
         self._hops = 0
         self._waits = 0
         self._waited = 0.0
+        self._announced = False
         self._sticky = False
         self._incarnation: Incarnation | None = None
 
@@ -76,12 +90,72 @@ class Journey:
 
         Raises NoHost, PoolExhausted or DeadlineExceeded when there is none.
         """
-        while (host := self._pick()) is None:
-            await self._wait_for_a_host()
-        self._tries += 1
+        while True:
+            await self._holder_answers()
+            host = self._pick()
+            if host is None:
+                await self._wait_for_a_host()
+                continue
+            link = self._fleet.links[host.id]
+            if self._sticky or self._anywhere or host.role is Role.GENERIC or await self._turn(link):
+                break
         self._incarnation = host.incarnation
-        link = self._fleet.links[host.id]
         return link, link.authorization(tuple(self._proof))
+
+    def settled(self) -> None:
+        """The attempt is accepted or over: the next instance may start at its host. May be called again."""
+        if self._starts is not None:
+            self._starts.done(self._id)
+            self._starts = None
+
+    async def _turn(self, link: HostLink) -> bool:
+        """Whether the instance may start at this host now; False: place it again."""
+        starts = link.starts
+        if starts.begin(self._id):
+            self._starts = starts
+            return True
+        if self.seconds_left <= 0:
+            raise deadline_passed(False)
+        if not await starts.turn(self._tenant_id, self._id, self.seconds_left):
+            return False
+        self._starts = starts
+        owner = self._table.owner(self._id)
+        if link.host.takes_new and (owner is None or owner.ended):
+            return True
+        # Meanwhile the host left, or another request has started the instance.
+        self.settled()
+        return False
+
+    async def _holder_answers(self) -> None:
+        """Wait while the host that holds the instance is silent and not proven dead.
+
+        Calling it would be of no use: a machine that is frozen still takes connections, and answers none.
+        """
+        while (owner := self._silent_holder()) is not None:
+            if await self._fleet.membership.ended(owner):
+                host = self._table.by_incarnation(owner)
+                if host is not None:
+                    self._table.mark_ended(host)
+                continue
+            if self.seconds_left <= 0:
+                raise deadline_passed(False)
+            if self._waited >= OWNER_SECONDS:
+                raise Unavailable(
+                    "The instance's host does not answer.", retry_after_seconds=RETRY_AFTER_SECONDS
+                )
+            await self._wait()
+
+    def _silent_holder(self) -> Incarnation | None:
+        if self._redirect is not None:
+            return None
+        owner = self._table.owner(self._id)
+        silent = owner is not None and not owner.connected and not owner.ended
+        return owner.incarnation if owner is not None and silent else None
+
+    async def _wait(self) -> None:
+        began = self._clock()
+        await asyncio.sleep(max(min(self._pause(), self.seconds_left), 0))
+        self._waited += self._clock() - began
 
     def _pick(self) -> Host | None:
         table = self._table
@@ -98,15 +172,32 @@ class Journey:
                 self._sticky = True
                 return owner
         self._sticky = False
-        return table.place(self._id, table.tier_of(self._id, self._tier), self._clock(), self._avoid)
+        if self._anywhere:
+            return self._least_busy()
+        tier = table.tier_of(self._id, self._tier)
+        return table.place(self._id, tier, self._clock(), self._avoid) or self._announce(tier)
+
+    def _announce(self, tier: Tier) -> Host | None:
+        """Where a new HOT instance is asked for that no host takes: a shared host refuses it and has the
+        operator make its pod."""
+        table = self._table
+        taken = any(host.candidate and tier in host.candidate.tiers for host in table.ready_hosts())
+        if self._announced or taken or not (self._tier is tier is Tier.HOT):
+            return None
+        self._announced = True
+        shared = (host for host in table.ready_hosts() if host.role is Role.SHARED)
+        return min(shared, key=lambda host: host.status.active_requests, default=None)
+
+    def _least_busy(self) -> Host | None:
+        hosts = [host for host in self._table.ready_hosts() if host.id not in self._avoid]
+        return min(hosts, key=lambda host: host.status.active_requests, default=None)
 
     async def _wait_for_a_host(self) -> None:
         tier = self._table.tier_of(self._id, self._tier)
         hosts = self._table.hosts.values()
-        coming = any(not host.takes_new for host in hosts) or any(host.role is Role.GENERIC for host in hosts)
         if self.seconds_left <= 0:
-            raise DeadlineExceeded("No host was ready in time.")
-        if not coming or self._waited >= UNKNOWN_OWNER_SECONDS:
+            raise deadline_passed(False)
+        if not self._coming() or self._waited >= CAPACITY_SECONDS:
             if any(host.candidate and tier in host.candidate.tiers for host in hosts if host.takes_new):
                 raise PoolExhausted(
                     f"No host has room for an instance of tier {tier}.", retry_after_seconds=1.0
@@ -117,11 +208,19 @@ class Journey:
         await self._fleet.changed(min(self.seconds_left, WAIT_LAST_SECONDS))
         self._waited += self._clock() - began
 
+    def _coming(self) -> bool:
+        """Whether a host that takes the instance may be there soon."""
+        hosts = self._table.hosts.values()
+        if self._announced or self._clock() - self._table.left_at < CAPACITY_SECONDS:
+            return True
+        return any(not host.takes_new or host.role is Role.GENERIC for host in hosts)
+
     async def failed(self, link: HostLink, error: grpc.aio.AioRpcError | None, accepted: bool) -> None:
         """Decide after a failed attempt: returns to try again, raises the error for the caller.
 
         `error` None is a stream that ended without its final event.
         """
+        self.settled()
         failure = from_rpc_error(error) if error is not None else None
         if failure is None and error is not None and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             self._return(link.host)
@@ -131,13 +230,16 @@ class Journey:
         elif isinstance(failure, NoHost):
             # The store knows an instance that this gateway never saw, in a tier that the host does not take.
             self._table.learn_tier(self._id, failure.details.get("tier", ""))
+        self._acceptances += accepted
+        self._exhausted += isinstance(failure, NoHost | PoolExhausted)
         owner = await self._named_owner(failure)
         decision = decide(
             Attempt(
                 failure=failure,
                 accepted=accepted,
                 repeatable=self._repeatable,
-                tries=self._tries - self._waits,
+                acceptances=self._acceptances,
+                exhausted=self._exhausted,
                 hops=self._hops,
                 waited_seconds=self._waited,
                 seconds_left=self.seconds_left,
@@ -150,6 +252,7 @@ class Journey:
         if not accepted:
             self._return(link.host)
         if decision.error is not None:
+            decision.error.retry_after_seconds = come_back(decision.error)
             raise decision.error from error
         await self._prepare(decision.step, link.host, failure)
 
@@ -161,14 +264,16 @@ class Journey:
                 self._hops += 1
                 self._redirect = Incarnation.parse(failure.details["owner"])
             case Step.WAIT:
-                began = self._clock()
-                pause = min(WAIT_FIRST_SECONDS * 2**self._waits, WAIT_LAST_SECONDS)
-                self._waits += 1
-                await asyncio.sleep(max(min(pause, self.seconds_left), 0))
-                self._waited += self._clock() - began
+                await self._wait()
+
+    def _pause(self) -> float:
+        self._waits += 1
+        most = WAIT_LAST_SECONDS if self._waited < LATER_SECONDS else WAIT_LATER_SECONDS
+        # Spread: many requests wait for the same host.
+        return min(WAIT_FIRST_SECONDS * (1 << min(self._waits - 1, 10)), most) * self._fleet.jitter()
 
     async def _broken(self, host: Host) -> None:
-        self._table.quarantine(host, self._clock() + QUARANTINE_SECONDS)
+        self._table.broken(host, self._clock())
         if self._incarnation and await self._fleet.membership.ended(self._incarnation):
             self._proof.add(self._incarnation)
             if host.incarnation == self._incarnation:

@@ -10,12 +10,12 @@ import grpc.aio
 
 from agentpool_core.errors import AgentPoolError, IllegalTransition, InstanceNotFound
 from agentpool_core.lifecycle import State, Tier
-from agentpool_gateway.dispatch.cancellation import caller_cancelled
 from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.membership.table import PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
-from agentpool_proto.v1.host_pb2 import ActivateRequest, InstanceRequest
+from agentpool_proto.v1.host_pb2 import ActivateRequest, InstanceRequest, MoveRequest
 from agentpool_proto.v1.types_pb2 import Instance
+from agentpool_rpc.cancellation import caller_cancelled
 
 SECONDS = 30.0
 """A pause or an end saves or erases state, which takes milliseconds; a busy instance answers at once."""
@@ -55,6 +55,18 @@ class LifecycleCalls:
         """End an instance and erase its state."""
         return await self._change(instance_id, State.TERMINATED)
 
+    async def move(self, instance_id: str, tier: Tier | None) -> Instance:
+        """Give an instance a tier and keep it there; None: its present one, which may change again."""
+        request = MoveRequest(instance_id=instance_id, tier=tier or "", pinned=tier is not None)
+
+        async def call(link: HostLink, token: str, left: float) -> Instance:
+            answer: Instance = await link.stub.Move(
+                request, metadata=(("authorization", token),), timeout=left
+            )
+            return answer
+
+        return await self._run(instance_id, call, SECONDS, None, anywhere=True)
+
     async def _change(self, instance_id: str, wanted: State) -> Instance:
         request = InstanceRequest(instance_id=instance_id)
 
@@ -72,10 +84,31 @@ class LifecycleCalls:
         return await self._run(instance_id, call, SECONDS, None, wanted)
 
     async def _run(
-        self, instance_id: str, call: Call, seconds: float, tier: Tier | None, wanted: State | None = None
+        self,
+        instance_id: str,
+        call: Call,
+        seconds: float,
+        tier: Tier | None,
+        wanted: State | None = None,
+        *,
+        anywhere: bool = False,
     ) -> Instance:
         deadline = asyncio.get_running_loop().time() + seconds
-        journey = Journey(self._fleet, self._table, instance_id, deadline, tier, repeatable=True)
+        journey = Journey(
+            self._fleet,
+            self._table,
+            instance_id,
+            deadline,
+            tier,
+            repeatable=True,
+            anywhere=anywhere or wanted in (State.PAUSED, State.TERMINATED),
+        )
+        try:
+            return await self._travel(journey, instance_id, call, wanted)
+        finally:
+            journey.settled()
+
+    async def _travel(self, journey: Journey, instance_id: str, call: Call, wanted: State | None) -> Instance:
         broke = False
         while True:
             link, token = await journey.next_host()

@@ -15,11 +15,11 @@ import grpc.aio
 from agentpool_core.config import Storage
 from agentpool_core.errors import AgentPoolError, DeadlineExceeded, InstanceNotFound, NoHost, Unavailable
 from agentpool_core.lifecycle import State, Tier
-from agentpool_gateway.dispatch.cancellation import caller_cancelled
 from agentpool_gateway.membership.table import Host, PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
 from agentpool_proto.v1.host_pb2 import InstanceRequest, ListRequest, ListResponse
 from agentpool_proto.v1.types_pb2 import Instance
+from agentpool_rpc.cancellation import caller_cancelled
 from agentpool_rpc.status import from_rpc_error
 
 SECONDS = 5.0

@@ -14,13 +14,16 @@ from agentpool_core.errors import (
     AgentPoolError,
     InstanceDeclared,
     InstanceNotFound,
+    NoHost,
     PoolDisabled,
-    Unavailable,
 )
-from agentpool_core.lifecycle import State, Tier
+from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.names import InstanceKey
+from agentpool_core.placement import Role
+from agentpool_gateway.dispatch.archives import ArchiveCalls
 from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Milestones, Part, Started
-from agentpool_gateway.dispatch.cancellation import caller_cancelled
+from agentpool_gateway.dispatch.forgetting import Forgetting, Forgotten
+from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
 from agentpool_gateway.dispatch.listing import Listing, ListQuery, Page
@@ -28,30 +31,13 @@ from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats, pool_health,
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
-from agentpool_proto.v1.host_pb2 import ActivateRequest, HostInvokeRequest
+from agentpool_proto.v1.host_pb2 import ActivateRequest, HostInvokeRequest, ImportTarget
 from agentpool_proto.v1.types_pb2 import Accepted, Instance, InvokeEvent
+from agentpool_rpc.cancellation import caller_cancelled
 
 SUCCESS = "success"
 DECLARED = "declared"
 """Origin of an instance that an AgentInstance object declares."""
-
-
-class InFlight:
-    """Bounds the requests that the gateway works on at one time: more would only wait in its memory."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._now = 0
-
-    def enter(self) -> None:
-        """Count one in; Unavailable when there are too many."""
-        if self._now >= self._limit:
-            raise Unavailable("The gateway has too many requests in flight.", retry_after_seconds=1.0)
-        self._now += 1
-
-    def leave(self) -> None:
-        """Count one out."""
-        self._now -= 1
 
 
 class Observer(Protocol):
@@ -83,6 +69,8 @@ class PoolManager:
         self._wall_clock = wall_clock
         self._lifecycle = LifecycleCalls(fleet, table)
         self._listing = Listing(fleet, table)
+        self._archives = ArchiveCalls(fleet, table)
+        self._forgetting = Forgetting(self._listing.page, self._lifecycle.terminate)
 
     def get_stats(self) -> PoolStats:
         """Statistics of the pool at this moment, without I/O."""
@@ -135,6 +123,53 @@ class PoolManager:
         await self._undeclared(instance_id)
         return await self._lifecycle.terminate(instance_id)
 
+    async def move_instance(self, instance_id: str, tier: Tier | None) -> Instance:
+        """Give it another tier, with its state, and keep it there whatever its traffic is; None: the present
+        tier for now, which the pool may change. HOT is resident afterwards.
+
+        Raises InstanceDeclared, InstanceNotFound, NoHost (no host takes the tier now), PoolExhausted.
+        """
+        self._enabled()
+        await self._undeclared(instance_id, "Set spec.tier of its AgentInstance with kubectl.")
+        present = await self.get_instance(instance_id)
+        if tier not in (None, present.tier) and not self._takes(instance_id, tier):
+            raise NoHost(f"No ready host takes tier {tier}.", retry_after_seconds=1.0)
+        moved = await self._lifecycle.move(instance_id, tier)
+        if tier is not Tier.HOT or moved.state != State.PAUSED or moved.reason != PauseReason.EVICTED:
+            return moved
+        return await self.get_or_create_instance(moved.tenant_id, moved.project_id)
+
+    def _takes(self, instance_id: str, tier: Tier) -> bool:
+        free = (
+            host
+            for host in self.table.ready_hosts()
+            if host.candidate is not None and tier in host.candidate.tiers
+        )
+        return any(
+            host.role is Role.SHARED or not host.status.resident or instance_id in host.instances
+            for host in free
+        )
+
+    def export_instance(self, instance_id: str) -> AsyncGenerator[bytes, None]:
+        """The archive of its saved state in parts; raises InstanceNotFound, StateCorrupt before the first."""
+        return self._archives.export(instance_id)
+
+    async def import_instance(self, target: ImportTarget, archive: bytes) -> Instance:
+        """An instance with the state of an archive; nobody holds it, its next request wakes it.
+
+        Raises InvalidRequest, InstanceExists, InstanceDeclared.
+        """
+        self._enabled()
+        instance_id = self.instance_id(target.tenant_id, target.project_id)
+        await self._undeclared(
+            instance_id, "Delete its AgentInstance, import, then apply the AgentInstance again."
+        )
+        return await self._archives.plant(instance_id, target, archive)
+
+    async def forget_tenant(self, tenant_id: str, seconds: float) -> Forgotten:
+        """Erase every instance of a tenant that no AgentInstance declares, for at most so many seconds."""
+        return await self._forgetting.forget(tenant_id, seconds)
+
     def instance_id(self, tenant_id: str, project_id: str) -> str:
         """The id of a tenant's project in this pool."""
         config = self.table.config
@@ -145,13 +180,16 @@ class PoolManager:
 
         Close the generator to cancel the request at its host. `arrived` is on the event loop's clock.
         """
-        self._in_flight.enter()
+        journey = self._journey(call, arrived)
+        config = self.table.config
+        tenant = (config.namespace, config.name, call.tenant_id)
+        self._in_flight.enter(tenant)
         now = asyncio.get_running_loop().time
         status, host_ms = "Cancelled", 0.0
         attempt: _Attempt | None = None
         try:
             self._enabled()
-            journey, request, marks = self._journey(call, arrived), _host_request(call), Milestones(arrived)
+            request, marks = _host_request(call), Milestones(arrived)
             while True:
                 link, token = await journey.next_host()
                 attempt = _Attempt(link, marks, request, token, journey.seconds_left)
@@ -160,6 +198,7 @@ class PoolManager:
                         if type(event) is Ended:
                             status, host_ms = SUCCESS, event.done.timing.done_ms
                         elif type(event) is Started:
+                            journey.settled()
                             self._holds(link, call, event.accepted)
                         yield event
                 except grpc.aio.AioRpcError as exc:
@@ -172,10 +211,10 @@ class PoolManager:
             status = exc.code
             raise
         finally:
-            self._in_flight.leave()
+            self._in_flight.leave(tenant)
+            journey.settled()
             if attempt is not None:
                 attempt.close()
-            config = self.table.config
             pool = PoolName(config.namespace, config.name)
             self._observer.request_ended(pool, status, now() - arrived, host_ms / 1000)
 
@@ -187,6 +226,7 @@ class PoolManager:
             deadline=arrived + call.timeout_seconds,
             tier=call.tier,
             repeatable=bool(call.idempotency_key),
+            tenant_id=call.tenant_id,
         )
 
     def _holds(self, link: HostLink, call: InvokeCall, accepted: Accepted) -> None:
@@ -194,13 +234,13 @@ class PoolManager:
         if self.table.owner(accepted.instance_id) is not link.host:
             self.table.accepted(link.host, _resident(call, accepted))
 
-    async def _undeclared(self, instance_id: str) -> None:
+    async def _undeclared(self, instance_id: str, remedy: str | None = None) -> None:
         # Two writers of one wish would undo each other for ever.
         instance = self.table.instance(instance_id)
         if instance is None or not instance.origin:
             instance = await self._listing.find(instance_id)
         if instance is not None and (instance.origin == DECLARED or instance.declared_uid):
-            raise InstanceDeclared(f"An AgentInstance declares the instance {instance_id}.")
+            raise InstanceDeclared(f"An AgentInstance declares the instance {instance_id}.", remedy=remedy)
 
     def _enabled(self) -> None:
         if not self.table.config.enabled:

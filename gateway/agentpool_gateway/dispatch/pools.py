@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from agentpool_core.errors import PoolNotFound
-from agentpool_gateway.dispatch.manager import InFlight, Observer, PoolManager
+from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_gateway.dispatch.manager import Observer, PoolManager
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.watcher import Fleet
 

@@ -2,7 +2,8 @@
 """What to do after a failed attempt: pure, one function.
 
 A request takes effect at most once without an Idempotency-Key: after `accepted` it may have taken effect,
-so only what is safe to repeat is repeated. Before it, a refusal or a broken connection changed nothing.
+so only what is safe to repeat is repeated. Before it, a refusal or a broken connection changed nothing: the
+request is tried elsewhere, bounded by time and not by the number of attempts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from agentpool_core.errors import (
     AgentPoolError,
     DeadlineExceeded,
     Draining,
+    HostTooOld,
     InstanceCrashed,
     InstanceRolledBack,
     NoHost,
@@ -27,17 +29,19 @@ from agentpool_core.errors import (
     Unavailable,
 )
 
-MAX_TRIES = 6
-"""Attempts of one request at hosts; waits for an owner to be known or to drain count by time instead."""
 MAX_HOPS = 2
 """How often a NotOwner is followed to the owner it names."""
 MAX_EXHAUSTED = 2
-"""How many full hosts are asked: with a cap on the whole pool every host says the same. The same goes for
-hosts that do not take the tier that the store has for an instance."""
-UNKNOWN_OWNER_SECONDS = 2.0
-"""How long to wait for a report that tells where, or that, an owner is."""
-DRAINING_OWNER_SECONDS = 10.0
-"""How long to wait for a draining owner to let go of the instance."""
+"""How many full hosts are asked: with a cap on the whole pool every host says the same."""
+MAX_ACCEPTED = 6
+"""How often a request with a key may be accepted and break: one that kills its hosts is not sent to all."""
+OWNER_SECONDS = 15.0
+"""How long to wait for news of an owner that does not answer: its silence is noticed in 3 s, and the cluster
+calls its pod unready, which is the proof of its end, in 8 s more."""
+CAPACITY_SECONDS = 5.0
+"""How long to wait for a host that takes the instance: a pod that is made on demand is there by then."""
+RETRY_AFTER_SECONDS = 1.0
+"""When to come back, where the host did not say."""
 
 _KEPT_NOTHING = (OwnershipLost, InstanceCrashed, InstanceRolledBack)
 
@@ -77,7 +81,8 @@ class Attempt:
         failure: the host's error; None when the connection broke.
         accepted: whether the host had accepted the request.
         repeatable: whether doing it twice is safe (Idempotency-Key, or an operation that converges).
-        tries: attempts made, this one included, those after a wait left out.
+        acceptances: attempts so far that were accepted, this one included.
+        exhausted: hosts so far that had no room or do not take the tier, this one included.
         hops: redirections followed so far.
         waited_seconds: time spent waiting so far.
         seconds_left: until the request's deadline.
@@ -90,7 +95,8 @@ class Attempt:
     failure: AgentPoolError | None
     accepted: bool = False
     repeatable: bool = False
-    tries: int = 1
+    acceptances: int = 1
+    exhausted: int = 1
     hops: int = 0
     waited_seconds: float = 0.0
     seconds_left: float = 60.0
@@ -113,7 +119,7 @@ def decide(attempt: Attempt) -> Next:
     if attempt.accepted:
         return _after_accepted(attempt)
     if attempt.seconds_left <= 0:
-        return Next(Step.FAIL, attempt.failure or DeadlineExceeded("No host took the request in time."))
+        return Next(Step.FAIL, _shown(attempt.failure) if attempt.failure else deadline_passed(False))
     failure = attempt.failure
     if failure is None:
         return _after_break(attempt)
@@ -124,26 +130,24 @@ def decide(attempt: Attempt) -> Next:
 
 def _after_accepted(attempt: Attempt) -> Next:
     failure = attempt.failure
-    again = attempt.repeatable and attempt.tries < MAX_TRIES and attempt.seconds_left > 0
+    again = attempt.repeatable and attempt.acceptances < MAX_ACCEPTED and attempt.seconds_left > 0
     if failure is None:
         return Next(Step.AGAIN) if again else Next(Step.FAIL, outcome_unknown())
     if again and isinstance(failure, _KEPT_NOTHING):
-        # A request that crashes its worker is given one more chance, not six.
-        if not isinstance(failure, InstanceCrashed) or attempt.tries == 1:
+        # A request that crashes its worker is given one more chance, not all.
+        if not isinstance(failure, InstanceCrashed) or attempt.acceptances == 1:
             return Next(Step.AGAIN)
     return Next(Step.FAIL, failure)
 
 
 def _after_break(attempt: Attempt) -> Next:
-    if attempt.sticky and not attempt.host_ended:
-        # Elsewhere the answer would be NotOwner: it comes back, or its end gets proven.
-        if attempt.waited_seconds < UNKNOWN_OWNER_SECONDS:
-            return Next(Step.WAIT)
-    elif attempt.tries < MAX_TRIES:
-        return Next(Step.ELSEWHERE if attempt.others else Step.WAIT)
-    return Next(
-        Step.FAIL, Unavailable("The connection to the instance's host broke.", retry_after_seconds=1.0)
-    )
+    # At another host the answer would be NotOwner: the holder comes back, or its end gets proven.
+    holder = attempt.sticky and not attempt.host_ended
+    if attempt.others and not holder:
+        return Next(Step.ELSEWHERE)
+    if attempt.waited_seconds < OWNER_SECONDS:
+        return Next(Step.WAIT)
+    return Next(Step.FAIL, Unavailable("The connection to the instance's host broke."))
 
 
 def _after_not_owner(attempt: Attempt, failure: NotOwner) -> Next:
@@ -152,28 +156,32 @@ def _after_not_owner(attempt: Attempt, failure: NotOwner) -> Next:
             return Next(Step.OWNER)
         case Owner.ENDED:
             return Next(Step.AGAIN)
-        case Owner.DRAINING if attempt.waited_seconds < DRAINING_OWNER_SECONDS:
+        case Owner.DRAINING:
+            # It lets go at the end of the requests that it has; only the deadline is shorter.
             return Next(Step.WAIT)
-        case Owner.UNKNOWN if attempt.waited_seconds < UNKNOWN_OWNER_SECONDS:
+        case Owner.UNKNOWN if attempt.waited_seconds < OWNER_SECONDS:
             return Next(Step.WAIT)
     return Next(Step.FAIL, failure)
 
 
 def _after_refusal(attempt: Attempt, failure: AgentPoolError) -> Next:
-    step = Step.FAIL
+    patience = OWNER_SECONDS
     if isinstance(failure, Draining | PodTaken | NotConfigured):
         step = Step.ELSEWHERE if attempt.others else Step.WAIT
-    elif isinstance(failure, PoolExhausted | NoHost) and attempt.others and attempt.tries < MAX_EXHAUSTED:
+    elif isinstance(failure, HostTooOld) and attempt.others and not attempt.sticky:
         step = Step.ELSEWHERE
-    elif isinstance(failure, OwnershipLost):
-        step = Step.AGAIN
-    elif isinstance(failure, NotAllowed):
-        # The host does not take the gateway's token: it restarted a moment ago, its watch is on its way.
+    elif isinstance(failure, NoHost):
+        # The host does not take the tier; one that does may be on its way.
+        step = Step.ELSEWHERE if attempt.others and attempt.exhausted < MAX_EXHAUSTED else Step.WAIT
+        patience = CAPACITY_SECONDS
+    elif isinstance(failure, PoolExhausted) and attempt.others and attempt.exhausted < MAX_EXHAUSTED:
+        step = Step.ELSEWHERE
+    elif isinstance(failure, OwnershipLost | NotAllowed):
+        # NotAllowed: a host that restarted a moment ago does not take the token; its watch is on its way.
         step = Step.WAIT
-    spent = (
-        attempt.waited_seconds >= UNKNOWN_OWNER_SECONDS if step is Step.WAIT else attempt.tries >= MAX_TRIES
-    )
-    if step is Step.FAIL or spent:
+    else:
+        return Next(Step.FAIL, failure)
+    if step is Step.WAIT and attempt.waited_seconds >= patience:
         return Next(Step.FAIL, _shown(failure))
     return Next(step)
 
@@ -181,10 +189,18 @@ def _after_refusal(attempt: Attempt, failure: AgentPoolError) -> Next:
 def _shown(failure: AgentPoolError) -> AgentPoolError:
     """The failure as the caller may see it: the gateway's own trouble with a host is not the caller's."""
     if isinstance(failure, NotAllowed):
-        return Unavailable("The instance's host did not accept the gateway.", retry_after_seconds=1.0)
+        return Unavailable("The instance's host did not accept the gateway.")
     if isinstance(failure, PodTaken):
-        return PoolExhausted("Every waiting pod was taken by another instance.", retry_after_seconds=1.0)
+        return PoolExhausted("Every waiting pod was taken by another instance.")
     return failure
+
+
+def come_back(failure: AgentPoolError) -> float | None:
+    """When the caller may try again, seconds: what was said, else a default for what can succeed later."""
+    if failure.retry_after_seconds is not None:
+        return failure.retry_after_seconds
+    later = failure.retryable and failure.http_status in (429, 503)
+    return RETRY_AFTER_SECONDS if later else None
 
 
 def outcome_unknown() -> OutcomeUnknown:
@@ -195,7 +211,10 @@ def outcome_unknown() -> OutcomeUnknown:
 def deadline_passed(accepted: bool) -> DeadlineExceeded:
     """The error of a request whose deadline passed at the gateway, before the host said anything of it."""
     if not accepted:
-        return DeadlineExceeded("The deadline passed before the request was accepted; it had no effect.")
+        return DeadlineExceeded(
+            "The deadline passed before the request was accepted; it had no effect.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
     return DeadlineExceeded(
         "The deadline passed after the request had been accepted; it may or may not have taken effect.",
         remedy=OutcomeUnknown.remedy,

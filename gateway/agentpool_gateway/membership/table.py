@@ -21,6 +21,12 @@ from agentpool_proto.v1.types_pb2 import Instance
 
 REMEMBERED_TIERS = 10_000
 """Instances that nobody holds, of another tier than the pool's default: their tier says where they wake."""
+QUARANTINE_FIRST_SECONDS = 0.25
+QUARANTINE_LAST_SECONDS = 5.0
+CALM_SECONDS = 30.0
+"""After so long without a break, the next one counts as the first."""
+FLAPPING_BREAKS = 3
+"""Before so many, a host that is back is chosen again at once."""
 _TIERS = frozenset(Tier)
 
 
@@ -39,6 +45,8 @@ class Host:
     """Its incarnation is proven dead."""
     quarantined_until: float = 0.0
     """Not chosen before this time, seconds of the event loop's clock: a connection failed just now."""
+    breaks: int = 0
+    """Breaks of which each came soon after the one before."""
     status: HostStatus = field(default_factory=HostStatus)
     instances: dict[str, Instance] = field(default_factory=dict)
     busy: int = 0
@@ -72,6 +80,8 @@ class PoolTable:
         self.hosts: dict[str, Host] = {}
         self.past = HostCounters()
         """Totals of incarnations that are gone, so that the pool's totals never fall."""
+        self.left_at = float("-inf")
+        """When a host last left, seconds of the event loop's clock: the next one may be on its way."""
         self._owners: dict[str, Host] = {}
         self._generic = GenericQueue()
         self._tiers: OrderedDict[str, Tier] = OrderedDict()
@@ -87,8 +97,9 @@ class PoolTable:
         host = self.hosts[member.pod_uid] = Host(member)
         return host
 
-    def remove(self, host: Host) -> None:
+    def remove(self, host: Host, now: float) -> None:
         """A host left the membership."""
+        self.left_at = now
         self._forget(host)
         del self.hosts[host.id]
         self._generic.withdraw(host.id)
@@ -101,7 +112,9 @@ class PoolTable:
         for gone in host.instances.keys() - {one.id for one in instances}:
             self._drop(host, gone)
         host.incarnation = incarnation
-        host.connected, host.tried, host.ended, host.quarantined_until = True, True, False, 0.0
+        host.connected, host.tried, host.ended = True, True, False
+        if host.breaks < FLAPPING_BREAKS:
+            host.quarantined_until = 0.0
         for one in instances:
             self._put(host, one)
         self._status(host, status)
@@ -126,6 +139,8 @@ class PoolTable:
             self._tiers.pop(instance.id, None)
         elif instance.state == State.PAUSED and shared:
             self._drop(host, instance.id)
+            if instance.id not in self._owners:
+                self.learn_tier(instance.id, instance.tier)
         else:
             self._put(host, instance)
 
@@ -145,9 +160,15 @@ class PoolTable:
         host.ended = True
         self._generic.withdraw(host.id)
 
-    def quarantine(self, host: Host, until: float) -> None:
-        """Choose others until then."""
-        host.quarantined_until = until
+    def broken(self, host: Host, now: float) -> None:
+        """A connection to it broke: choose others for a while, longer if that goes on."""
+        if now < host.quarantined_until or not host.connected:
+            # Many requests see one break, and it is not chosen while it is away.
+            return
+        calm = now - host.quarantined_until > CALM_SECONDS
+        host.breaks = 1 if calm else host.breaks + 1
+        pause = QUARANTINE_FIRST_SECONDS * 2 ** min(host.breaks - 1, 10)
+        host.quarantined_until = now + min(pause, QUARANTINE_LAST_SECONDS)
 
     # What is asked.
 
@@ -194,7 +215,7 @@ class PoolTable:
         """A host for an instance that nobody holds: for HOT and COLD a waiting generic one if there is
         one, otherwise a shared one that takes the tier."""
         if tier is not Tier.WARM:
-            taken = self._take_generic(tier, now, avoid)
+            taken = self._reserved(instance_id, tier, now, avoid) or self._take_generic(tier, now, avoid)
             if taken is not None:
                 return taken
         candidates = (
@@ -210,6 +231,15 @@ class PoolTable:
         self._offer(host)
 
     # How it is done.
+
+    def _reserved(self, instance_id: str, tier: Tier, now: float, avoid: Collection[str]) -> Host | None:
+        """The host that was made for this instance."""
+        for host in self.hosts.values():
+            mine = host.status.reserved_for == instance_id and host.id not in avoid
+            fits = host.candidate is not None and tier in host.candidate.tiers
+            if mine and fits and host.takes_new and host.quarantined_until <= now:
+                return host
+        return None
 
     def _take_generic(self, tier: Tier, now: float, avoid: Collection[str]) -> Host | None:
         passed: list[Host] = []
@@ -229,7 +259,8 @@ class PoolTable:
         # A request may give back a host that left the membership meanwhile.
         if self.hosts.get(host.id) is not host:
             return
-        if host.role is Role.GENERIC and host.takes_new and not host.status.resident and not host.ended:
+        free = host.takes_new and not host.status.resident and not host.ended
+        if host.role is Role.GENERIC and free and not host.status.reserved_for:
             self._generic.offer(host.id)
         else:
             self._generic.withdraw(host.id)
@@ -243,12 +274,23 @@ class PoolTable:
             tiers=frozenset(Tier(one) for one in status.tiers if one in _TIERS),
             capacity=status.capacity,
             busy=host.busy,
+            resident=status.resident,
         )
         # A change of instances alone must not offer a host that a request took a moment ago.
         if changed:
             self._offer(host)
 
     def _put(self, host: Host, instance: Instance) -> None:
+        if instance.state == State.TERMINATED:
+            # Its host remembers it for a while; for everybody else there is no such instance any more.
+            self._drop(host, instance.id)
+            self._tiers.pop(instance.id, None)
+            return
+        if self._moved_on(host, instance):
+            self._drop(host, instance.id)
+            if instance.id not in self._owners:
+                self.learn_tier(instance.id, instance.tier)
+            return
         before = host.instances.get(instance.id)
         host.busy += (instance.state == "BUSY") - (before is not None and before.state == "BUSY")
         host.instances[instance.id] = instance
@@ -256,6 +298,12 @@ class PoolTable:
         if owner is None or owner is host or instance.epoch >= owner.instances[instance.id].epoch:
             self._owners[instance.id] = host
         self._tiers.pop(instance.id, None)
+
+    def _moved_on(self, host: Host, instance: Instance) -> bool:
+        """Whether the instance wakes elsewhere: it left this host, which does not take its tier any more."""
+        left = instance.state in (State.PAUSED, State.ERROR) and host.candidate is not None
+        shared = self.config.checkpoint.storage is not Storage.MEMORY
+        return left and shared and host.candidate is not None and instance.tier not in host.candidate.tiers
 
     def _drop(self, host: Host, instance_id: str) -> None:
         instance = host.instances.pop(instance_id, None)

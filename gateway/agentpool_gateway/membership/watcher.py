@@ -7,32 +7,27 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
-import grpc.aio
 import structlog
 
-from agentpool_core.config import Storage
 from agentpool_core.names import Incarnation
 from agentpool_gateway.membership.base import HostMember, Membership, PoolName
+from agentpool_gateway.membership.starts import Starts
 from agentpool_gateway.membership.table import Host, PoolTable
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
-from agentpool_rpc.channels import open_channel
+from agentpool_rpc.channels import Silence, open_channel
 from agentpool_rpc.tokens import TokenSigner, Verb
+from agentpool_rpc.watching import Backoff, follow_host
 
 log = structlog.get_logger(__name__)
 
-BACKOFF_FIRST_SECONDS = 0.005
-BACKOFF_LAST_SECONDS = 1.0
-SNAPSHOT_SECONDS = 10.0
-"""A host that accepts a watch answers with its snapshot at once; later means that it hangs."""
+BACKOFF = Backoff(first_seconds=0.005, last_seconds=1.0)
+SILENCE = Silence(ping_seconds=1.0, answer_seconds=2.0)
+"""Requests hang at a host that is frozen or cut off until it is noticed. Answering a ping takes no Python, so
+a host that is only busy is never taken for silent."""
 CLOSE_SECONDS = 5.0
 """How long requests in flight may take to end at a host that left the membership."""
-_WATCH = frozenset({Verb.WATCH})
-CALLS = frozenset({Verb.INVOKE, Verb.ACTIVATE, Verb.PAUSE, Verb.RESUME, Verb.TERMINATE, Verb.GET})
+CALLS = frozenset(Verb) - {Verb.WATCH, Verb.RETIRE, Verb.CONFIGURE}
 """Verbs in the token of every call: one token per host serves all, so it is signed twice a minute."""
-
-
-class BrokenWatch(Exception):
-    """The host's stream does not follow the protocol."""
 
 
 class HostLink:
@@ -59,8 +54,9 @@ class HostLink:
         self._signer = signer
         self._changed = changed
         self._random = random
-        self.channel = open_channel(host.member.address)
+        self.channel = open_channel(host.member.address, SILENCE)
         self.stub = host_pb2_grpc.AgentHostStub(self.channel)
+        self.starts = Starts()
 
     def authorization(self, ended: tuple[Incarnation, ...] = ()) -> str:
         """The call token for the host's present incarnation."""
@@ -68,58 +64,19 @@ class HostLink:
 
     async def run(self) -> None:
         """Watch the host until cancelled."""
-        delay = BACKOFF_FIRST_SECONDS
+        uid = self.host.member.pod_uid
         try:
-            while True:
-                try:
-                    await self._watch()
-                except grpc.aio.AioRpcError as exc:
-                    reason = exc.code().name
-                except (BrokenWatch, TimeoutError, ValueError) as exc:
-                    reason = str(exc) or type(exc).__name__
-                else:
-                    reason = "ended by the host"
-                if self.host.connected:
-                    delay = BACKOFF_FIRST_SECONDS
-                    log.warning("watch_broken", pod=self.host.member.pod, reason=reason)
-                self.table.disconnected(self.host)
-                await self._look_for_end()
-                self._changed()
-                await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
-                delay = min(delay * 2, BACKOFF_LAST_SECONDS)
+            await follow_host(self.stub, uid, self._signer, self, BACKOFF, self._random)
         finally:
+            self.starts.interrupt()
             # A pod that was deleted may still answer what it has begun.
             await self.channel.close(CLOSE_SECONDS)
 
-    async def _look_for_end(self) -> None:
-        incarnation = self.host.incarnation
-        if incarnation and not self.host.ended and await self._membership.ended(incarnation):
-            self.table.mark_ended(self.host)
-
-    async def _watch(self) -> None:
-        token = self._signer.authorization(self.host.member.pod_uid, _WATCH)
-        call = self.stub.Watch(host_pb2.WatchRequest(), metadata=(("authorization", token),))
-        try:
-            async with asyncio.timeout(SNAPSHOT_SECONDS):
-                event = await call.read()
-            expected = 1
-            while isinstance(event, host_pb2.WatchEvent):
-                self._apply(event, expected)
-                expected += 1
-                # Endless by design: keepalive ends the call when the host is silent for 15 s.
-                event = await call.read()
-        finally:
-            call.cancel()
-
-    def _apply(self, event: host_pb2.WatchEvent, expected: int) -> None:
-        kind = event.WhichOneof("event")
-        if event.sequence != expected or (expected == 1) != (kind == "snapshot"):
-            raise BrokenWatch(f"event {event.sequence} ({kind}) where {expected} was due")
-        if kind == "snapshot":
+    def told(self, event: host_pb2.WatchEvent) -> None:
+        """See Follower."""
+        if event.WhichOneof("event") == "snapshot":
             status = event.snapshot.host
             incarnation = Incarnation.parse(status.incarnation)
-            if incarnation.pod_uid != self.host.member.pod_uid:
-                raise BrokenWatch(f"the host is of pod {incarnation.pod_uid}")
             self._membership.announced(incarnation)
             self.table.snapshot(self.host, status, event.snapshot.instances)
             log.info("host_watched", pod=self.host.member.pod, incarnation=str(incarnation))
@@ -128,6 +85,18 @@ class HostLink:
             self.table.delta(
                 self.host, delta.host if delta.HasField("host") else None, delta.changed, delta.gone
             )
+        self._changed()
+
+    async def lost(self, reason: str, told: bool) -> None:
+        """See Follower."""
+        if told:
+            log.warning("watch_broken", pod=self.host.member.pod, reason=reason)
+        self.table.broken(self.host, asyncio.get_running_loop().time())
+        self.table.disconnected(self.host)
+        self.starts.interrupt()
+        incarnation = self.host.incarnation
+        if incarnation and not self.host.ended and await self._membership.ended(incarnation):
+            self.table.mark_ended(self.host)
         self._changed()
 
 
@@ -151,16 +120,17 @@ class Fleet:
 
     @property
     def ready(self) -> bool:
-        """Whether requests can be placed rightly: the membership is read, and of pools whose state lives in
-        their hosts' memory every host that is up has told what it holds. Once true it stays so."""
+        """Whether requests can be placed rightly: the membership is read, and every host that is up has told
+        what it holds. Once true it stays so."""
         if not self._was_ready:
             self._was_ready = self._membership.ready and all(
-                host.tried
-                for table in self.tables.values()
-                if table.config.checkpoint.storage is Storage.MEMORY
-                for host in table.hosts.values()
+                host.tried for table in self.tables.values() for host in table.hosts.values()
             )
         return self._was_ready
+
+    def jitter(self) -> float:
+        """A factor by which to stretch a pause, so that those who began together do not go on together."""
+        return self._random.uniform(0.75, 1.25)
 
     async def changed(self, timeout_seconds: float) -> None:
         """Wait for the next report of any host, at most that long."""
@@ -189,7 +159,7 @@ class Fleet:
         for uid in [uid for uid, link in self.links.items() if wanted.get(uid) != link.host.member]:
             self._tasks.pop(uid).cancel()
             link = self.links.pop(uid)
-            link.table.remove(link.host)
+            link.table.remove(link.host, asyncio.get_running_loop().time())
         for name in self.tables.keys() - pools.keys():
             del self.tables[name]
         for name, pool in pools.items():

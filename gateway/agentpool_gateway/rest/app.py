@@ -18,7 +18,7 @@ from agentpool_gateway.rest.events import SlowReader
 from agentpool_gateway.rest.exchange import JSON, ClientGone, Exchange
 from agentpool_gateway.rest.handlers import UNAVAILABLE, Handlers
 from agentpool_gateway.rest.openapi import document
-from agentpool_gateway.rest.operations import DEFAULT_POOL, NAMED_POOL, OPERATIONS
+from agentpool_gateway.rest.operations import DEFAULT_POOL, NAMED_POOL, OPERATIONS, Operation
 from agentpool_gateway.rest.problems import MethodNotAllowed, PathNotFound
 from agentpool_gateway.settings import is_loopback
 
@@ -45,7 +45,7 @@ class RestApp:
         self._openapi = msgspec.json.encode(api)
         self._page = page.render(api)
         routes = [
-            _route(prefix + one.path, one.method, partial(one.handler, handlers))
+            _route(prefix + one.path, one.method, partial(_operate, one, handlers))
             for prefix in (DEFAULT_POOL, NAMED_POOL)
             for one in OPERATIONS
         ]
@@ -130,5 +130,13 @@ def is_local(origin: str | None) -> bool:
         return False
 
 
+async def _operate(one: Operation, handlers: Handlers, exchange: Exchange) -> None:
+    line = exchange.audit
+    line.operation, line.verb, line.privileged = one.id, one.verb, one.audited
+    with line:
+        await one.handler(handlers, exchange)
+
+
 def _route(path: str, method: str, endpoint: Endpoint) -> Route:
-    return Route(path, endpoint, methods=[method])
+    # A tenant's id may hold a slash, and no path goes on after it.
+    return Route(path.replace("{tenant_id}", "{tenant_id:path}"), endpoint, methods=[method])

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from agentpool_core.errors import AgentPoolError, Unavailable
+from agentpool_gateway.admission.audit import HungUp
 from agentpool_gateway.dispatch.call import Ended, InvokeProgress, Part, Started
 from agentpool_gateway.rest.exchange import Exchange
 from agentpool_gateway.rest.problems import problem_of
@@ -24,7 +25,7 @@ _HEADERS = [
 ]
 
 
-class SlowReader(Exception):
+class SlowReader(HungUp):
     """The client did not read its events in time; the connection is closed without an end."""
 
 

@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl
-from uuid import uuid4
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from agentpool_core.errors import AgentPoolError, InvalidRequest, MalformedRequest, PayloadTooLarge
+from agentpool_gateway.admission.audit import AuditLine, HungUp, request_id
 from agentpool_gateway.rest.problems import headers_of, problem_of
 
 JSON = b"application/json"
@@ -22,7 +21,6 @@ BODY_SECONDS = 30.0
 """A client that sends its body slower than this is cut off with 400."""
 WATCH_SECONDS = 0.05
 """Requests that take longer are watched for the client going away; shorter ones save the task."""
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class Exchange:
@@ -35,8 +33,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
-        given = self._headers.get(b"x-request-id", b"")
-        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        self.request_id = request_id(self.header(b"x-request-id") or "")
+        self.audit = AuditLine(self.request_id)
 
     @property
     def path_params(self) -> Mapping[str, str]:
@@ -60,20 +58,24 @@ class Exchange:
             found[name] = value
         return found
 
-    async def body(self, limit: int) -> bytes:
-        """The whole body; PayloadTooLarge over `limit` bytes, without reading on."""
+    async def body(
+        self, limit: int, seconds: float = BODY_SECONDS, remedy: str = PayloadTooLarge.remedy
+    ) -> bytes:
+        """The whole body; PayloadTooLarge with the remedy over `limit` bytes, without reading on."""
         if self._headers.get(b"content-encoding", b"identity") != b"identity":
-            raise MalformedRequest("The body has a content encoding.", remedy="Send the body as plain JSON.")
+            raise MalformedRequest("The body has a content encoding.", remedy="Send the body as it is.")
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
-            raise PayloadTooLarge(f"The body has {int(length)} bytes; at most {limit} are taken.")
+            raise PayloadTooLarge(
+                f"The body has {int(length)} bytes; at most {limit} are taken.", remedy=remedy
+            )
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await self._collect(limit)
+            async with asyncio.timeout(seconds):
+                return await self._collect(limit, remedy)
         except TimeoutError as exc:
             raise MalformedRequest("The body did not arrive in time.") from exc
 
-    async def _collect(self, limit: int) -> bytes:
+    async def _collect(self, limit: int, remedy: str) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:
@@ -83,7 +85,7 @@ class Exchange:
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise PayloadTooLarge(f"The body is longer than {limit} bytes.")
+                raise PayloadTooLarge(f"The body is longer than {limit} bytes.", remedy=remedy)
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -140,7 +142,7 @@ class Exchange:
             await watch.stop()
 
 
-class ClientGone(Exception):
+class ClientGone(HungUp):
     """The client closed the connection; nobody reads an answer."""
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from agentpool_core.archive import MEDIA_TYPE, archive_bytes
 from agentpool_core.errors import AgentPoolError
+from agentpool_core.lifecycle import Tier
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.call import Ended, InvokeCall
+from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.metrics import CONTENT_TYPE, Metrics
-from agentpool_gateway.rest import schemas
-from agentpool_gateway.rest.events import stream_events
+from agentpool_gateway.rest import parsing, schemas
+from agentpool_gateway.rest.events import SlowReader, stream_events
 from agentpool_gateway.rest.exchange import Exchange
 from agentpool_gateway.settings import PoolVerb
 from agentpool_proto.v1.types_pb2 import Instance
@@ -20,6 +23,12 @@ from agentpool_proto.v1.types_pb2 import Instance
 CREATED = 201
 ACCEPTED = 202
 UNAVAILABLE = 503
+ARCHIVE_SECONDS = 120.0
+"""How long a client may take to send or read an archive."""
+MAX_IMPORTS = 4
+"""Archives that are held in memory at one time."""
+FORGET_SECONDS = 60.0
+MAX_FORGET_SECONDS = 300.0
 STREAM_GRACE_SECONDS = 30.0
 """How long after its deadline a stream may take to be read to its end."""
 
@@ -34,11 +43,16 @@ class Handlers:
     gate: Gate
     metrics: Metrics
     stopping: asyncio.Event
+    imports: InFlight = field(default_factory=lambda: InFlight(MAX_IMPORTS))
 
     async def _enter(self, exchange: Exchange, verb: PoolVerb) -> Entry:
         params = exchange.path_params
         return await self.gate.enter(
-            exchange.header(b"authorization"), params.get("namespace", ""), params.get("pool", ""), verb
+            exchange.header(b"authorization"),
+            params.get("namespace", ""),
+            params.get("pool", ""),
+            verb,
+            exchange.audit,
         )
 
     async def invoke(self, exchange: Exchange) -> None:
@@ -63,13 +77,11 @@ class Handlers:
 
     async def _call(self, exchange: Exchange, entry: Entry) -> InvokeCall:
         limit = entry.pool.table.config.limits.input_bytes
-        asked = schemas.parse_timeout(exchange.header(b"x-request-timeout"))
-        key = schemas.parse_idempotency_key(exchange.header(b"idempotency-key"))
+        asked = parsing.parse_timeout(exchange.header(b"x-request-timeout"))
+        key = parsing.parse_idempotency_key(exchange.header(b"idempotency-key"))
         query = exchange.query(("consistency",))
-        body = schemas.parse_invoke(await exchange.body(limit + schemas.ENVELOPE_BYTES), limit)
-        await self.gate.may_act_for(entry, body.tenant_id)
-        if body.tier is not None:
-            await self.gate.may_place(entry, body.tenant_id)
+        body = parsing.parse_invoke(await exchange.body(limit + parsing.ENVELOPE_BYTES), limit)
+        await self._may_use(exchange, entry, body.tenant_id, body.project_id, body.tier)
         return InvokeCall(
             tenant_id=body.tenant_id,
             project_id=body.project_id,
@@ -77,8 +89,18 @@ class Handlers:
             timeout_seconds=entry.pool.timeout_seconds(asked),
             tier=body.tier,
             idempotency_key=key,
-            strong=schemas.parse_strong(query.get("consistency", body.consistency)),
+            strong=parsing.parse_strong(query.get("consistency", body.consistency)),
         )
+
+    async def _may_use(
+        self, exchange: Exchange, entry: Entry, tenant_id: str, project_id: str, tier: Tier | None
+    ) -> None:
+        exchange.audit.names(tenant=tenant_id, project=project_id, tier=tier or "")
+        # To choose where something runs is privileged, also on the way of a request.
+        exchange.audit.privileged |= tier is not None
+        await self.gate.may_act_for(entry, tenant_id)
+        if tier is not None:
+            await self.gate.may_place(entry, tenant_id)
 
     async def stats(self, exchange: Exchange) -> None:
         """Statistics of the pool."""
@@ -102,7 +124,7 @@ class Handlers:
     async def list_instances(self, exchange: Exchange) -> None:
         """Instances of the pool, also those that nobody holds."""
         entry = await self._enter(exchange, PoolVerb.GET)
-        query = schemas.parse_list_query(exchange.query(schemas.LIST_PARAMETERS), entry.scope.visible)
+        query = parsing.parse_list_query(exchange.query(parsing.LIST_PARAMETERS), entry.scope.visible)
         await self.gate.may_list(entry, query.tenant_id)
         page = await entry.pool.list_instances(query)
         views = [schemas.instance_view(one) for one in page.instances]
@@ -117,10 +139,8 @@ class Handlers:
         """Make an instance resident."""
         entry = await self._enter(exchange, PoolVerb.INVOKE)
         exchange.query(())
-        body = schemas.parse_create(await exchange.body(schemas.ENVELOPE_BYTES))
-        await self.gate.may_act_for(entry, body.tenant_id)
-        if body.tier is not None:
-            await self.gate.may_place(entry, body.tenant_id)
+        body = parsing.parse_create(await exchange.body(parsing.ENVELOPE_BYTES))
+        await self._may_use(exchange, entry, body.tenant_id, body.project_id, body.tier)
         created = await entry.pool.get_or_create_instance(body.tenant_id, body.project_id, body.tier)
         await self._reply(exchange, created, CREATED)
 
@@ -139,14 +159,78 @@ class Handlers:
         entry, instance_id = await self._instance(exchange, PoolVerb.PAUSE)
         await self._reply(exchange, await entry.pool.resume_instance(instance_id))
 
+    async def move_instance(self, exchange: Exchange) -> None:
+        """Give an instance another tier."""
+        entry, instance_id = await self._instance(exchange, PoolVerb.PLACE)
+        tier = parsing.parse_move(await exchange.body(parsing.ENVELOPE_BYTES))
+        exchange.audit.names(tier=tier or parsing.AUTO)
+        await self._reply(exchange, await entry.pool.move_instance(instance_id, tier))
+
+    async def export_instance(self, exchange: Exchange) -> None:
+        """Send the archive of an instance's saved state."""
+        entry, instance_id = await self._instance(exchange, PoolVerb.EXPORT)
+        async with exchange.while_connected(), aclosing(entry.pool.export_instance(instance_id)) as parts:
+            first = await anext(parts)
+            headers = [
+                (b"content-type", MEDIA_TYPE.encode()),
+                (b"cache-control", b"no-store"),
+                (b"content-disposition", b'attachment; filename="checkpoint.agentpool"'),
+            ]
+            await exchange.start(200, headers)
+            try:
+                async with asyncio.timeout(ARCHIVE_SECONDS):
+                    await exchange.send_part(first)
+                    async for part in parts:
+                        await exchange.send_part(part)
+                    await exchange.send_part(b"", last=True)
+            except TimeoutError as exc:
+                raise SlowReader from exc
+
+    async def import_instance(self, exchange: Exchange) -> None:
+        """Make an instance from an archive."""
+        entry = await self._enter(exchange, PoolVerb.IMPORT)
+        target = parsing.parse_import(exchange.query(parsing.IMPORT_PARAMETERS))
+        tier = Tier(target.tier) if target.tier else None
+        await self._may_use(exchange, entry, target.tenant_id, target.project_id, tier)
+        limit = archive_bytes(entry.pool.table.config.limits.state_bytes)
+        self.imports.enter()
+        try:
+            archive = await exchange.body(limit, ARCHIVE_SECONDS, "Raise limits.stateBytes of the pool.")
+            planted = await entry.pool.import_instance(target, archive)
+        finally:
+            self.imports.leave()
+        await self._reply(exchange, planted, CREATED)
+
+    async def forget_tenant(self, exchange: Exchange) -> None:
+        """Erase everything of a tenant."""
+        entry = await self._enter(exchange, PoolVerb.FORGET)
+        exchange.query(())
+        tenant_id = parsing.parse_name("tenant_id", exchange.path_params["tenant_id"])
+        exchange.audit.names(tenant=tenant_id)
+        await self.gate.may_act_for(entry, tenant_id)
+        asked = parsing.parse_timeout(exchange.header(b"x-request-timeout"))
+        seconds = FORGET_SECONDS if asked is None else min(asked, MAX_FORGET_SECONDS)
+        async with exchange.while_connected():
+            forgotten = await entry.pool.forget_tenant(tenant_id, seconds)
+        exchange.audit.counted(
+            erased=forgotten.erased, remaining=forgotten.remaining, declared=len(forgotten.declared)
+        )
+        view = schemas.forgotten_view(tenant_id, forgotten)
+        await exchange.reply(view, ACCEPTED if view.remaining else 200)
+
     async def _instance(self, exchange: Exchange, verb: PoolVerb) -> tuple[Entry, str]:
         entry = await self._enter(exchange, verb)
         exchange.query(())
         instance_id = exchange.path_params["instance_id"]
+        known = entry.pool.table.instance(instance_id)
+        if known is not None:
+            exchange.audit.names(tenant=known.tenant_id, project=known.project_id)
+        exchange.audit.names(instance=instance_id)
         await self.gate.may_touch(entry, instance_id)
         return entry, instance_id
 
     async def _reply(self, exchange: Exchange, instance: Instance, status: int = 200) -> None:
+        exchange.audit.about(instance)
         # A wish is carried out when the instance is no longer busy.
         await exchange.reply(schemas.instance_view(instance), ACCEPTED if instance.wish else status)
 

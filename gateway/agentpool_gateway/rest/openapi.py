@@ -95,12 +95,14 @@ def _operation(one: Operation, prefix: str, suffix: str) -> dict[str, Any]:
     if one.body is not None:
         found["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": _reference(one.body)}},
+            "content": {one.takes: {"schema": _reference(one.body)}},
         }
     return found
 
 
 def _reference(answer: Any) -> dict[str, Any]:
+    if answer is bytes:
+        return {"type": "string", "format": "binary"}
     return {"type": "string"} if answer is str else {"$ref": _REFERENCE.format(name=answer.__name__)}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentpool_core import errors
+from agentpool_core.archive import MEDIA_TYPE
 from agentpool_core.errors import AgentPoolError
 from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats
 from agentpool_gateway.rest import schemas
@@ -49,6 +50,10 @@ class Operation:
     problems: Problems = ()
     media_type: str = "application/json"
     more: str = ""
+    audited: bool = False
+    """Whether every such call goes into the audit log."""
+    takes: str = "application/json"
+    """Media type of the body."""
 
 
 COMMON: Problems = (
@@ -124,6 +129,15 @@ _FILTERS = (
     Parameter("cursor", "query", "Where to go on: the `cursor` of the page before."),
     Parameter("limit", "query", "How many, 1 to 1000; 100 when not given. A page may hold fewer.", "integer"),
 )
+_FORGET_TIMEOUT = Parameter(
+    "X-Request-Timeout", "header", "Seconds to wait for busy instances, 60 by default, at most 300.", "number"
+)
+_IMPORT = (
+    Parameter("tenant_id", "query", "Tenant of the instance."),
+    Parameter("project_id", "query", "Project of the instance."),
+    Parameter("tier", "query", "Tier of an instance that is new: HOT, WARM or COLD."),
+    Parameter("replace", "query", "Whether state that is there already is replaced.", "boolean"),
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -149,6 +163,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "create_instance", "POST", "/instances", "Make an instance resident", PoolVerb.INVOKE,
         Handlers.create_instance, schemas.InstanceView, 201, schemas.CreateBody, problems=(*_BODY, *_PLACE),
+        audited=True,
     ),
     Operation(
         "get_instance", "GET", "/instances/{instance_id}", "One instance", PoolVerb.GET,
@@ -157,16 +172,53 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "terminate_instance", "DELETE", "/instances/{instance_id}", "End an instance and erase its state",
         PoolVerb.TERMINATE, Handlers.terminate_instance, schemas.InstanceView, problems=_CHANGE,
-        more="202 when the instance is busy: it ends with its last request.",
+        more="202 when the instance is busy: it ends with its last request.", audited=True,
     ),
     Operation(
         "pause_instance", "POST", "/instances/{instance_id}/pause", "Pause an instance", PoolVerb.PAUSE,
         Handlers.pause_instance, schemas.InstanceView, problems=_CHANGE,
-        more="Its state is kept, its process ends, requests get 409. 202 when it is busy.",
+        more="Its state is kept, its process ends, requests get 409. 202 when it is busy.", audited=True,
     ),
     Operation(
-        "resume_instance", "POST", "/instances/{instance_id}/resume", "Resume a paused instance",
+        "resume_instance", "POST", "/instances/{instance_id}/resume", "Resume an instance",
         PoolVerb.PAUSE, Handlers.resume_instance, schemas.InstanceView,
-        problems=(*_CHANGE, errors.PoolExhausted),
+        problems=(*_CHANGE, errors.PoolExhausted, errors.InstanceFailed), audited=True,
+        more="One that is PAUSED wakes; one in ERROR is tried again at once, however often it has failed.",
+    ),
+    Operation(
+        "move_instance", "PUT", "/instances/{instance_id}/tier", "Give an instance another tier",
+        PoolVerb.PLACE, Handlers.move_instance, schemas.InstanceView, body=schemas.MoveBody, audited=True,
+        problems=(*_BODY, *_CHANGE, errors.PoolExhausted, errors.PoolDisabled, errors.HostTooOld),
+        more="State and requests go with it. It keeps the tier until it is given another one, or AUTO. "
+        "202 when it is busy: it moves with its last request.",
+    ),
+    Operation(
+        "export_instance", "GET", "/instances/{instance_id}/checkpoint", "The saved state of an instance",
+        PoolVerb.EXPORT, Handlers.export_instance, bytes, media_type=MEDIA_TYPE, audited=True,
+        problems=(
+            errors.InstanceNotFound, errors.StateCorrupt, errors.StateTooLarge, errors.NoHost,
+            errors.NotOwner, errors.StoreUnavailable, errors.StoreDataLost, errors.Unavailable,
+            errors.DeadlineExceeded, errors.HostTooOld,
+        ),
+        more="An archive that `PUT .../checkpoints` takes. Whatever the instance has answered is in it.",
+    ),
+    Operation(
+        "import_instance", "PUT", "/checkpoints", "Make an instance from a saved state", PoolVerb.IMPORT,
+        Handlers.import_instance, schemas.InstanceView, 201, bytes, parameters=_IMPORT, takes=MEDIA_TYPE,
+        audited=True,
+        problems=(
+            *_BODY, errors.InstanceExists, errors.InstanceDeclared, errors.PoolDisabled, errors.NoHost,
+            errors.NotOwner, errors.StoreUnavailable, errors.StoreDataLost, errors.OutcomeUnknown,
+            errors.Unavailable, errors.DeadlineExceeded, errors.HostTooOld,
+        ),
+        more="The body is an archive. Its first request wakes the instance. With a tier, also the verb "
+        "`place` is needed.",
+    ),
+    Operation(
+        "forget_tenant", "DELETE", "/tenants/{tenant_id}", "Erase everything of a tenant", PoolVerb.FORGET,
+        Handlers.forget_tenant, schemas.ForgottenView, parameters=(_FORGET_TIMEOUT,), audited=True,
+        problems=(errors.NoHost, errors.StoreUnavailable, errors.StoreDataLost, errors.Unavailable),
+        more="Every instance ends, in whatever state it is. 202 when some are left: ask again. Those that "
+        "an AgentInstance declares are listed and stay until it is deleted.",
     ),
 )  # fmt: skip

@@ -1,28 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes over REST: bodies, answers and how they are read."""
+"""What goes over REST: bodies and answers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 
-from agentpool_core.errors import InvalidRequest, MalformedRequest, PayloadTooLarge
-from agentpool_core.lifecycle import State, Tier
+from agentpool_core.lifecycle import Tier
 from agentpool_core.names import MAX_NAME_CHARS
 from agentpool_gateway.dispatch.call import Ended, Started
-from agentpool_gateway.dispatch.listing import MAX_LIMIT, ListQuery
+from agentpool_gateway.dispatch.forgetting import Forgotten
 from agentpool_gateway.dispatch.stats import HostStats, PoolHealth, PoolStats
 from agentpool_gateway.rest.problems import Problem
 from agentpool_proto.v1.gateway_pb2 import GatewayTiming
-from agentpool_proto.v1.types_pb2 import Instance
-
-ENVELOPE_BYTES = 16 * 1024
-"""Room for the envelope around `input`: two ids at their longest, escaped, and spaces."""
-MAX_KEY_CHARS = 255
+from agentpool_proto.v1.types_pb2 import Instance, Recovery
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Consistency = Literal["available", "strong"]
@@ -44,6 +37,12 @@ class CreateBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     tenant_id: Name
     project_id: Name
     tier: Tier | None = None
+
+
+class MoveBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The tier that an instance is to have and to keep; AUTO: its present one, which the pool may change."""
+
+    tier: Literal["HOT", "WARM", "COLD", "AUTO"]
 
 
 class HostTiming(msgspec.Struct, frozen=True):
@@ -96,8 +95,21 @@ class QuotaView(msgspec.Struct, frozen=True):
     requests_per_minute: int
 
 
+class RecoveryView(msgspec.Struct, frozen=True):
+    """The last failure of an instance, and what is done about it. `failures` counts those in the pattern
+    window; `retry_at` is null when a user has to resume the instance."""
+
+    cause: str
+    strategy: str
+    failures: int
+    failed_at: str | None
+    retry_at: str | None
+    message: str
+
+
 class InstanceView(msgspec.Struct, frozen=True):
-    """One agent instance. Times are RFC 3339, null when there is none yet."""
+    """One agent instance. Times are RFC 3339, null when there is none yet. `pinned`: its tier was chosen by
+    hand. `recovery` is null unless it failed lately."""
 
     id: str
     tenant_id: str
@@ -117,6 +129,8 @@ class InstanceView(msgspec.Struct, frozen=True):
     memory_bytes: int
     cpu_seconds: float
     quota: QuotaView
+    pinned: bool
+    recovery: RecoveryView | None
 
 
 class InstancesView(msgspec.Struct, frozen=True):
@@ -124,6 +138,37 @@ class InstancesView(msgspec.Struct, frozen=True):
 
     instances: list[InstanceView]
     cursor: str
+
+
+class DeclaredView(msgspec.Struct, frozen=True):
+    """An instance that stays until the AgentInstance with this UID is deleted."""
+
+    id: str
+    project_id: str
+    declared_uid: str
+
+
+class FailureView(msgspec.Struct, frozen=True):
+    """An instance that could not be erased, and the error's code and text."""
+
+    id: str
+    project_id: str
+    code: str
+    detail: str
+
+
+class ForgottenView(msgspec.Struct, frozen=True):
+    """What became of a tenant. `complete`: nothing of it is left. `remaining`: instances that another call
+    can erase, `busy` ones among them. Of `declared` and `failed` the first 100 are listed."""
+
+    tenant_id: str
+    complete: bool
+    erased: int
+    remaining: int
+    busy: int
+    declared_count: int
+    declared: list[DeclaredView]
+    failed: list[FailureView]
 
 
 class GatewayHealth(msgspec.Struct, frozen=True):
@@ -137,6 +182,8 @@ SCHEMAS: tuple[type[msgspec.Struct], ...] = (
     InvokeBody,
     InvokeAnswer,
     CreateBody,
+    MoveBody,
+    ForgottenView,
     AcceptedView,
     InstanceView,
     InstancesView,
@@ -146,106 +193,8 @@ SCHEMAS: tuple[type[msgspec.Struct], ...] = (
     GatewayHealth,
     Problem,
 )
-_Body = TypeVar("_Body", InvokeBody, CreateBody)
-_invoke = msgspec.json.Decoder(InvokeBody)
-_create = msgspec.json.Decoder(CreateBody)
-
-
-def parse_invoke(body: bytes, input_limit: int) -> InvokeBody:
-    """The envelope of an invoke; MalformedRequest, InvalidRequest or PayloadTooLarge."""
-    parsed = _parse(_invoke, body)
-    if len(parsed.input) > input_limit:
-        raise PayloadTooLarge(f"The input has {len(parsed.input)} bytes; the pool takes {input_limit}.")
-    return parsed
-
-
-def parse_create(body: bytes) -> CreateBody:
-    """The body of a create; MalformedRequest or InvalidRequest."""
-    return _parse(_create, body)
-
-
-def _parse(decoder: msgspec.json.Decoder[_Body], body: bytes) -> _Body:
-    try:
-        # The raw input is passed on unread, so its encoding is checked here or nowhere.
-        if not body.isascii():
-            body.decode()
-        return decoder.decode(body)
-    except msgspec.ValidationError as exc:
-        raise InvalidRequest(str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise MalformedRequest("The body is not valid JSON.") from exc
-
-
-def parse_timeout(value: str | None) -> float | None:
-    """Seconds of an X-Request-Timeout header; None without one."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InvalidRequest(
-            "X-Request-Timeout is not a number of seconds.", remedy="Give seconds above 0, such as 2.5."
-        )
-    return seconds
-
-
-def parse_idempotency_key(value: str | None) -> str:
-    """The Idempotency-Key, empty without one."""
-    if value is None:
-        return ""
-    if not 0 < len(value) <= MAX_KEY_CHARS or not (value.isascii() and value.isprintable()):
-        raise InvalidRequest(
-            "Idempotency-Key is not usable.", remedy=f"Give 1 to {MAX_KEY_CHARS} printable ASCII characters."
-        )
-    return value
-
-
-LIST_PARAMETERS = ("tenant_id", "project_id", "tier", "state", "cursor", "limit")
-
-
-def parse_list_query(query: dict[str, str], visible: Callable[[str], bool] | None) -> ListQuery:
-    """Filters and paging of a list of instances, for a caller who may see these tenants."""
-    return ListQuery(
-        tenant_id=query.get("tenant_id", ""),
-        project_id=query.get("project_id", ""),
-        tier=parse_tier(query.get("tier", "")),
-        state=parse_state(query.get("state", "")),
-        cursor=query.get("cursor", ""),
-        limit=parse_limit(query.get("limit", "100")),
-        visible=visible,
-    )
-
-
-def parse_tier(value: str) -> Tier | None:
-    """A tier by name; None for an empty text."""
-    try:
-        return Tier(value) if value else None
-    except ValueError as exc:
-        raise InvalidRequest("tier is not one of " + ", ".join(Tier) + ".") from exc
-
-
-def parse_state(value: str) -> State | None:
-    """A state by name; None for an empty text."""
-    try:
-        return State(value) if value else None
-    except ValueError as exc:
-        raise InvalidRequest("state is not one of " + ", ".join(State) + ".") from exc
-
-
-def parse_strong(value: str) -> bool:
-    """Whether a consistency is `strong`; InvalidRequest when it is neither of the two."""
-    if value not in ("strong", "available", ""):
-        raise InvalidRequest("consistency is not one of available, strong.")
-    return value == "strong"
-
-
-def parse_limit(value: str) -> int:
-    """How many items a page has."""
-    if not (value.isascii() and value.isdecimal() and 1 <= int(value[:9]) <= MAX_LIMIT and len(value) <= 9):
-        raise InvalidRequest(f"limit is not a number from 1 to {MAX_LIMIT}.")
-    return int(value)
+LISTED = 100
+"""Instances that a ForgottenView lists of a kind."""
 
 
 def invoke_answer(ended: Ended) -> InvokeAnswer:
@@ -302,6 +251,33 @@ def instance_view(one: Instance) -> InstanceView:
         quota=QuotaView(
             quota.memory_bytes, quota.cpu_millis, quota.concurrent_requests, quota.requests_per_minute
         ),
+        pinned=one.pinned,
+        recovery=_recovery(one.recovery) if one.HasField("recovery") else None,
+    )
+
+
+def _recovery(one: Recovery) -> RecoveryView:
+    return RecoveryView(
+        one.cause, one.strategy, one.failures, _moment(one.failed_at), _moment(one.retry_at), one.message
+    )
+
+
+def forgotten_view(tenant_id: str, one: Forgotten) -> ForgottenView:
+    """What became of a tenant as REST shows it."""
+    return ForgottenView(
+        tenant_id=tenant_id,
+        complete=not one.remaining and not one.declared,
+        erased=one.erased,
+        remaining=one.remaining,
+        busy=one.busy,
+        declared_count=len(one.declared),
+        declared=[
+            DeclaredView(each.id, each.project_id, each.declared_uid) for each in one.declared[:LISTED]
+        ],
+        failed=[
+            FailureView(each.instance.id, each.instance.project_id, each.error.code, each.error.message)
+            for each in one.failed[:LISTED]
+        ],
     )
 
 

@@ -12,13 +12,16 @@ import grpc.aio
 import msgspec
 
 from agentpool_core.errors import AgentPoolError, InvalidRequest, MalformedRequest, PayloadTooLarge
-from agentpool_core.names import MAX_NAME_CHARS
+from agentpool_core.lifecycle import Tier
+from agentpool_gateway.admission.audit import AuditLine, request_id
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Part, Started
 from agentpool_gateway.dispatch.listing import ListQuery
-from agentpool_gateway.rest.schemas import (
+from agentpool_gateway.rest.parsing import (
     parse_idempotency_key,
     parse_limit,
+    parse_moved_tier,
+    parse_name,
     parse_state,
     parse_strong,
     parse_tier,
@@ -41,12 +44,13 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     ) -> gateway_pb2.InvokeResponse:
         """One request, one answer."""
         arrived = asyncio.get_running_loop().time()
-        entry, call = await self._call(request, context)
         answer: Ended | None = None
-        async with aclosing(entry.pool.invoke(call, arrived)) as events:
-            async for event in events:
-                if type(event) is Ended:
-                    answer = event
+        with _line(context, "invoke", PoolVerb.INVOKE, privileged=False) as line:
+            entry, call = await self._call(request, context, line)
+            async with aclosing(entry.pool.invoke(call, arrived)) as events:
+                async for event in events:
+                    if type(event) is Ended:
+                        answer = event
         if answer is None:
             raise AgentPoolError("The request ended without an answer.")
         return gateway_pb2.InvokeResponse(
@@ -64,19 +68,22 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     ) -> AsyncIterator[types_pb2.InvokeEvent]:
         """One request, its events as they come."""
         arrived = asyncio.get_running_loop().time()
-        entry, call = await self._call(request, context)
-        async with aclosing(entry.pool.invoke(call, arrived)) as events:
-            async for event in events:
-                yield _event(event)
+        with _line(context, "invoke", PoolVerb.INVOKE, privileged=False) as line:
+            entry, call = await self._call(request, context, line)
+            async with aclosing(entry.pool.invoke(call, arrived)) as events:
+                async for event in events:
+                    yield _event(event)
 
-    async def _call(self, request: gateway_pb2.InvokeRequest, context: Context) -> tuple[Entry, InvokeCall]:
+    async def _call(
+        self, request: gateway_pb2.InvokeRequest, context: Context, line: AuditLine
+    ) -> tuple[Entry, InvokeCall]:
         metadata = _metadata(context)
-        entry = await self._enter(request.pool, metadata, PoolVerb.INVOKE)
+        entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
         limit = entry.pool.table.config.limits.input_bytes
         if len(request.input) > limit:
             raise PayloadTooLarge(f"The input has {len(request.input)} bytes; the pool takes {limit}.")
         _json(request.input)
-        tier = await self._tier(entry, request.tenant_id, request.project_id, request.tier)
+        tier = await self._tier(entry, request, line)
         return entry, InvokeCall(
             tenant_id=request.tenant_id,
             project_id=request.project_id,
@@ -91,22 +98,26 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.CreateInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """Make an instance resident."""
-        entry = await self._enter(request.pool, _metadata(context), PoolVerb.INVOKE)
-        tier = await self._tier(entry, request.tenant_id, request.project_id, request.tier)
-        return await entry.pool.get_or_create_instance(request.tenant_id, request.project_id, tier)
+        with _line(context, "create_instance", PoolVerb.INVOKE) as line:
+            entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
+            tier = await self._tier(entry, request, line)
+            created = await entry.pool.get_or_create_instance(request.tenant_id, request.project_id, tier)
+            return line.about(created)
 
     async def GetInstance(
         self, request: gateway_pb2.PoolInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """One instance."""
-        entry = await self._instance(request, context, PoolVerb.GET)
-        return await entry.pool.get_instance(request.instance_id)
+        with _line(context, "get_instance", PoolVerb.GET, privileged=False) as line:
+            entry = await self._instance(request, context, PoolVerb.GET, line)
+            return await entry.pool.get_instance(request.instance_id)
 
     async def ListInstances(
         self, request: gateway_pb2.ListInstancesRequest, context: Context
     ) -> gateway_pb2.ListInstancesResponse:
         """Instances in pages."""
-        entry = await self._enter(request.pool, _metadata(context), PoolVerb.GET)
+        line = _line(context, "list_instances", PoolVerb.GET, privileged=False)
+        entry = await self._enter(request.pool, context, PoolVerb.GET, line)
         query = ListQuery(
             tenant_id=request.tenant_id,
             project_id=request.project_id,
@@ -124,62 +135,93 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.PoolInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """Pause an instance."""
-        entry = await self._instance(request, context, PoolVerb.PAUSE)
-        return await entry.pool.pause_instance(request.instance_id)
+        with _line(context, "pause_instance", PoolVerb.PAUSE) as line:
+            entry = await self._instance(request, context, PoolVerb.PAUSE, line)
+            return line.about(await entry.pool.pause_instance(request.instance_id))
 
     async def ResumeInstance(
         self, request: gateway_pb2.PoolInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """Resume an instance."""
-        entry = await self._instance(request, context, PoolVerb.PAUSE)
-        return await entry.pool.resume_instance(request.instance_id)
+        with _line(context, "resume_instance", PoolVerb.PAUSE) as line:
+            entry = await self._instance(request, context, PoolVerb.PAUSE, line)
+            return line.about(await entry.pool.resume_instance(request.instance_id))
 
     async def TerminateInstance(
         self, request: gateway_pb2.PoolInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """End an instance and erase its state."""
-        entry = await self._instance(request, context, PoolVerb.TERMINATE)
-        return await entry.pool.terminate_instance(request.instance_id)
+        with _line(context, "terminate_instance", PoolVerb.TERMINATE) as line:
+            entry = await self._instance(request, context, PoolVerb.TERMINATE, line)
+            return line.about(await entry.pool.terminate_instance(request.instance_id))
+
+    async def MoveInstance(
+        self, request: gateway_pb2.MoveInstanceRequest, context: Context
+    ) -> types_pb2.Instance:
+        """Give an instance another tier."""
+        with _line(context, "move_instance", PoolVerb.PLACE) as line:
+            line.names(tier=request.tier)
+            entry = await self._instance(request, context, PoolVerb.PLACE, line)
+            tier = parse_moved_tier(request.tier)
+            return line.about(await entry.pool.move_instance(request.instance_id, tier))
 
     async def GetStats(
         self, request: gateway_pb2.StatsRequest, context: Context
     ) -> gateway_pb2.StatsResponse:
         """Statistics of the pool."""
-        entry = await self._enter(request.pool, _metadata(context), PoolVerb.GET)
+        line = _line(context, "get_stats", PoolVerb.GET, privileged=False)
+        entry = await self._enter(request.pool, context, PoolVerb.GET, line)
         return gateway_pb2.StatsResponse(json=msgspec.json.encode(entry.pool.get_stats()))
 
-    async def _enter(self, pool: gateway_pb2.PoolRef, metadata: dict[str, str], verb: PoolVerb) -> Entry:
-        return await self._gate.enter(metadata.get("authorization"), pool.namespace, pool.name, verb)
+    async def _enter(
+        self, pool: gateway_pb2.PoolRef, context: Context, verb: PoolVerb, line: AuditLine
+    ) -> Entry:
+        authorization = _metadata(context).get("authorization")
+        return await self._gate.enter(authorization, pool.namespace, pool.name, verb, line)
 
     async def _instance(
-        self, request: gateway_pb2.PoolInstanceRequest, context: Context, verb: PoolVerb
+        self,
+        request: gateway_pb2.PoolInstanceRequest | gateway_pb2.MoveInstanceRequest,
+        context: Context,
+        verb: PoolVerb,
+        line: AuditLine,
     ) -> Entry:
-        entry = await self._enter(request.pool, _metadata(context), verb)
+        line.names(instance=request.instance_id)
+        entry = await self._enter(request.pool, context, verb, line)
         if not request.instance_id:
             raise InvalidRequest("instance_id is empty.")
+        known = entry.pool.table.instance(request.instance_id)
+        if known is not None:
+            line.names(tenant=known.tenant_id, project=known.project_id)
         await self._gate.may_touch(entry, request.instance_id)
         return entry
 
-    async def _tier(self, entry: Entry, tenant_id: str, project_id: str, tier: str) -> Any:
-        _name("tenant_id", tenant_id)
-        _name("project_id", project_id)
-        await self._gate.may_act_for(entry, tenant_id)
-        wanted = parse_tier(tier)
+    async def _tier(
+        self,
+        entry: Entry,
+        request: gateway_pb2.InvokeRequest | gateway_pb2.CreateInstanceRequest,
+        line: AuditLine,
+    ) -> Tier | None:
+        parse_name("tenant_id", request.tenant_id)
+        parse_name("project_id", request.project_id)
+        line.names(tenant=request.tenant_id, project=request.project_id, tier=request.tier)
+        # To choose where something runs is privileged, also on the way of a request.
+        line.privileged |= bool(request.tier)
+        await self._gate.may_act_for(entry, request.tenant_id)
+        wanted = parse_tier(request.tier)
         if wanted is not None:
-            await self._gate.may_place(entry, tenant_id)
+            await self._gate.may_place(entry, request.tenant_id)
         return wanted
+
+
+def _line(context: Context, operation: str, verb: PoolVerb, *, privileged: bool = True) -> AuditLine:
+    given = _metadata(context).get("x-request-id", "")
+    return AuditLine(request_id(given), operation, verb, privileged)
 
 
 def _metadata(context: Context) -> dict[str, str]:
     pairs = context.invocation_metadata() or ()
     return {str(key): value for key, value in pairs if isinstance(value, str)}
-
-
-def _name(field: str, value: str) -> None:
-    if not 0 < len(value) <= MAX_NAME_CHARS or any(char < " " or char == "\x7f" for char in value):
-        raise InvalidRequest(
-            f"{field} has to have 1 to {MAX_NAME_CHARS} characters, none of them control characters."
-        )
 
 
 def _json(text: bytes) -> None:

@@ -22,6 +22,9 @@ from agentpool_operator.desired.naming import Owner, reference
 from agentpool_operator.desired.pod import SAFE_TO_EVICT, Template
 from agentpool_operator.plan.views import HeldView, PodView
 
+PROGRESS_SECONDS = 300
+"""How long a rollout may stand still before it counts as stuck."""
+
 
 def _metadata(owner: Owner, name: str) -> dict[str, Any]:
     return {
@@ -33,15 +36,16 @@ def _metadata(owner: Owner, name: str) -> dict[str, Any]:
 
 
 def deployment(owner: Owner, template: Template, replicas: int) -> dict[str, Any]:
-    """The shared pods. A new one is up before an old one drains."""
+    """The shared pods. A new one is up, and known to the gateways, before an old one drains."""
     return {
         "metadata": _metadata(owner, owner.warm_name),
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 2,
-            "progressDeadlineSeconds": 300,
+            "minReadySeconds": 2,
+            "progressDeadlineSeconds": PROGRESS_SECONDS,
             "selector": {"matchLabels": owner.warm_selector},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
             "template": {"metadata": {"labels": dict(template.labels)}, "spec": dict(template.spec)},
         },
     }
@@ -68,12 +72,14 @@ def service(owner: Owner) -> dict[str, Any]:
     }
 
 
-def budget(owner: Owner, replicas: int) -> dict[str, Any]:
-    """One shared pod at a time may be evicted; with a single one it may be, for it drains first."""
+def budget(owner: Owner, available: int) -> dict[str, Any]:
+    """So many shared pods stay when others are evicted; see `plan.warm.min_available`. One that is not ready
+    serves nobody, and may always go."""
     return {
         "metadata": _metadata(owner, owner.warm_name),
         "spec": {
-            "minAvailable": max(0, replicas - 1),
+            "minAvailable": available,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": owner.warm_selector},
         },
     }
@@ -96,9 +102,11 @@ def admin_secret(namespace: str, name: str, address: str, password: str) -> dict
 
 def record(owner: Owner, held: HeldView) -> dict[str, Any]:
     """The AgentInstance of an instance that traffic made and that has a pod of its own: tier and state stay
-    unset, and its spec is never written again."""
+    unset, and its spec is never written again. One that still waits for that pod says by a label that it is
+    to be HOT."""
     metadata = _metadata(owner, held.id)
-    metadata["labels"] = owner.labels | {LABEL_ORIGIN: "observed"}
+    awaited = {} if held.owned else {LABEL_TIER: held.tier.value.lower()}
+    metadata["labels"] = owner.labels | {LABEL_ORIGIN: "observed"} | awaited
     return {
         "metadata": metadata,
         "spec": {"pool": owner.name, "tenant": held.tenant, "project": held.project},

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,10 @@ from agentpool_core.config import MIB, EffectivePool
 from agentpool_core.lifecycle import Tier
 from agentpool_operator.desired.naming import Owner, fingerprint
 
-GRACE_SECONDS = 120
-"""Time to drain: requests under way end, every instance is checkpointed and released."""
-DRAIN_SECONDS = 100
+RELEASE_SECONDS = 10
+"""Beyond the longest request: every instance is checkpointed and released."""
+END_SECONDS = 10
+"""Beyond the drain: the processes end, and the node notices."""
 SOCKET = f"{RUN_DIRECTORY}/zygote.sock"
 REDIS_VOLUME, RUN_VOLUME, WORK_VOLUME, TMP_VOLUME = "redis", "run", "work", "tmp"
 ZYGOTE_BYTES = 192 * MIB
@@ -104,7 +106,7 @@ def template(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always" if role == ROLE_WARM else "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": drain_seconds(effective) + END_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "fsGroup": POD_GID,
@@ -191,7 +193,7 @@ def _host(
         "name": CONTAINER_HOST,
         **_image(pool, base),
         "command": ["python", "-m", "agentpool_agent.host"],
-        "env": _host_env(role, owner, generic_tiers(pool, effective), redis, base),
+        "env": _host_env(role, owner, pool, effective, base),
         "ports": [
             {"name": "grpc", "containerPort": HOST_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": HOST_METRICS_PORT, "protocol": "TCP"},
@@ -201,7 +203,8 @@ def _host(
         "readinessProbe": _probe("", 2, 3),
         "livenessProbe": _probe(LIVENESS_SERVICE, 20, 4),
         "resources": {
-            "requests": {"cpu": "50m", "memory": "96Mi"},
+            # A waiting pod does nothing, and there are many.
+            "requests": {"cpu": "25m" if role == ROLE_GENERIC else "50m", "memory": "96Mi"},
             "limits": {"memory": "1Gi" if role == ROLE_WARM else "384Mi"},
         },
         "securityContext": _security(HOST_UID),
@@ -209,10 +212,18 @@ def _host(
     }
 
 
+def drain_seconds(effective: EffectivePool) -> int:
+    """How long a host may take to leave: the longest request that it may have accepted ends, and the rest is
+    released."""
+    return math.ceil(effective.limits.request_timeout_seconds) + RELEASE_SECONDS
+
+
 def _host_env(
-    role: str, owner: Owner, generic: Sequence[Tier], redis: bool, base: PodDefaults
+    role: str, owner: Owner, pool: AgentPool, effective: EffectivePool, base: PodDefaults
 ) -> list[dict[str, Any]]:
-    tiers = {ROLE_WARM: (Tier.WARM,), ROLE_HOT: (Tier.HOT,), ROLE_GENERIC: generic or (Tier.COLD,)}[role]
+    generic = generic_tiers(pool, effective) or (Tier.COLD,)
+    tiers = {ROLE_WARM: (Tier.WARM,), ROLE_HOT: (Tier.HOT,), ROLE_GENERIC: generic}[role]
+    redis = effective.checkpoint.storage is Storage.REDIS
     values = {
         "AGENTPOOL_LISTEN": f"0.0.0.0:{HOST_PORT}",
         "AGENTPOOL_METRICS_PORT": str(HOST_METRICS_PORT),
@@ -221,12 +232,15 @@ def _host_env(
         "AGENTPOOL_ROLE": "Shared" if role == ROLE_WARM else "Generic",
         "AGENTPOOL_TIERS": ",".join(tier.value for tier in tiers),
         "AGENTPOOL_PUBLIC_KEYS": base.public_keys,
-        "AGENTPOOL_DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "AGENTPOOL_DRAIN_SECONDS": str(drain_seconds(effective)),
         "AGENTPOOL_LOG_LEVEL": base.log_level,
         **({"AGENTPOOL_REDIS_URL_FILE": REDIS_URL_FILE} if redis else {}),
     }
+    # Nobody else's instance gets in before its own does.
+    reserved = [_field("AGENTPOOL_RESERVED_FOR", f"metadata.labels['{LABEL_INSTANCE}']")]
     return [
         *_env(values),
+        *(reserved if role == ROLE_HOT else []),
         _field("AGENTPOOL_POD", "metadata.name"),
         _field("AGENTPOOL_POD_UID", "metadata.uid"),
         _field("AGENTPOOL_NAMESPACE", "metadata.namespace"),
@@ -279,7 +293,7 @@ def workers_resources(role: str, pool: AgentPool, effective: EffectivePool) -> d
         requests = {"cpu": 100, "memory": 256 * MIB}
     else:
         limits = {"cpu": quota.cpu_millis, "memory": ZYGOTE_BYTES + quota.memory_bytes}
-        share = 2 if role == ROLE_HOT else 10
+        share = 2 if role == ROLE_HOT else 25
         requests = {"cpu": max(10, quota.cpu_millis // share), "memory": 64 * MIB + quota.memory_bytes // 4}
     given: ResourcesSpec | None = _tier_spec(pool, tier, "resources")
     return {

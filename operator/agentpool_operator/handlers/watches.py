@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, cast
 
@@ -19,6 +19,9 @@ from agentpool_core.cluster import AGENT_NAME, GROUP, LABEL_MANAGED_BY, LABEL_NA
 from agentpool_operator.handlers.doors import Doors
 from agentpool_operator.kube.kinds import Object
 
+LOOK_SECONDS = 15.0
+"""How often the watches are counted."""
+END_SECONDS = 10.0
 HAND_OVER_SECONDS = 60.0
 """How long an event may wait for the operator's loop; it holds up the events of its object alone."""
 
@@ -60,15 +63,17 @@ class Watches:
     def _run(self, registry: kopf.OperatorRegistry, ended: Future[None]) -> None:
         try:
             asyncio.run(
-                kopf.operator(
-                    registry=registry,
-                    settings=settings(),
-                    standalone=True,
-                    # A type of its own, which kopf keeps to itself.
-                    identity=cast(Any, self._identity),
-                    clusterwide=not self._namespaces,
-                    namespaces=self._namespaces,
-                    stop_flag=self._stop,
+                watched(
+                    kopf.operator(
+                        registry=registry,
+                        settings=settings(),
+                        standalone=True,
+                        # A type of its own, which kopf keeps to itself.
+                        identity=cast(Any, self._identity),
+                        clusterwide=not self._namespaces,
+                        namespaces=self._namespaces,
+                        stop_flag=self._stop,
+                    )
                 )
             )
         except BaseException as exc:
@@ -77,6 +82,23 @@ class Watches:
         else:
             if ended.set_running_or_notify_cancel():
                 ended.set_result(None)
+
+
+async def watched(operator: Coroutine[Any, Any, None], look_seconds: float = LOOK_SECONDS) -> None:
+    """Run kopf for as long as every watch of it runs; raises WatchesEnded. kopf goes on without a watch whose
+    task has ended, for example at an answer of 410 in place of an event, and the operator would see by its
+    resync alone."""
+    running = asyncio.get_running_loop().create_task(operator, name="kopf")
+    most = 0
+    while not running.done():
+        await asyncio.wait([running], timeout=look_seconds)
+        living = sum(task.get_name().startswith("watcher for ") for task in asyncio.all_tasks())
+        most = max(most, living)
+        if living < most and not running.done():
+            running.cancel()
+            await asyncio.wait([running], timeout=END_SECONDS)
+            raise WatchesEnded(f"{most - living} of {most} watches ended")
+    running.result()
 
 
 def register(registry: kopf.OperatorRegistry, doors: Doors, loop: asyncio.AbstractEventLoop) -> None:

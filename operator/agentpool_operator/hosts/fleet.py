@@ -82,6 +82,8 @@ class Fleet:
         if present is not None and (not wanted or (pod and present[0].address != self._address(pod))):
             present[1].cancel()
             del self._links[uid]
+            # The watch ends untold: nothing else would say that what the host held is elsewhere now.
+            present[0].forget("its pod is gone" if pod is None else "its pod ended or moved")
             present = None
         if pod is None or not wanted or present is not None or len(self._links) >= MAX_HOSTS:
             return
@@ -177,10 +179,21 @@ class Fleet:
             ]
             chosen = choose_shared(instance_id, tier, shared)
             return ready[chosen] if chosen is not None else None
+        return self.waiting_host(pool, tier)
+
+    def waiting_host(self, pool: Pool, tier: Tier) -> HostLink | None:
+        """A ready host that waits for an instance of its own and takes the tier; the oldest of them."""
+        return next(iter(self._waiting(pool, tier)), None)
+
+    def waiting_hosts(self, pool: Pool, tier: Tier) -> int:
+        """How many such hosts there are."""
+        return len(self._waiting(pool, tier))
+
+    def _waiting(self, pool: Pool, tier: Tier) -> list[HostLink]:
+        ready = {link.pod_uid: link for link in self._of(pool) if _usable(link) and tier in link.tiers}
         pods = [pod for uid, (_, pod) in self._pods.items() if uid in ready]
         idle = [pod for pod in waiting(pods) if not pod.deleting and _unused(ready[pod.uid])]
-        oldest = min(idle, key=lambda pod: pod.created_at, default=None)
-        return ready[oldest.uid] if oldest is not None else None
+        return [ready[pod.uid] for pod in sorted(idle, key=lambda pod: pod.created_at)]
 
     def lives(self, incarnation: Incarnation) -> bool:
         """Whether this very life of a host is connected, or a pod of it that could be alive is known."""

@@ -15,32 +15,29 @@ import structlog
 from agentpool_core.errors import AgentPoolError
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
-from agentpool_operator.cancellation import heed_cancellation
-from agentpool_operator.plan.views import HeldView, HostView
+from agentpool_operator.plan.views import AwaitedView, HeldView, HostView, RecoveryView
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
+from agentpool_rpc.cancellation import heed_cancellation
 from agentpool_rpc.channels import open_channel
 from agentpool_rpc.status import from_rpc_error
 from agentpool_rpc.tokens import TokenSigner, Verb
+from agentpool_rpc.watching import Backoff, follow_host
 
 log = structlog.get_logger(__name__)
 
-BACKOFF_FIRST_SECONDS = 0.05
-BACKOFF_LAST_SECONDS = 2.0
-SNAPSHOT_SECONDS = 10.0
+BACKOFF = Backoff(first_seconds=0.05, last_seconds=2.0)
 CALL_SECONDS = 20.0
 ACTIVATE_SECONDS = 45.0
-_WATCH = frozenset({Verb.WATCH})
 _CALLS = frozenset(
-    {Verb.ACTIVATE, Verb.PAUSE, Verb.RESUME, Verb.TERMINATE, Verb.RETIRE, Verb.CONFIGURE, Verb.GET}
+    {
+        *(Verb.ACTIVATE, Verb.PAUSE, Verb.RESUME, Verb.TERMINATE, Verb.MOVE),
+        *(Verb.RETIRE, Verb.CONFIGURE, Verb.GET),
+    }
 )
 
 
 class HostAway(Exception):
     """The host cannot be reached, or did not answer in time."""
-
-
-class BrokenWatch(Exception):
-    """The stream does not follow the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,16 @@ class HostLink:
             problems=tuple(status.problems),
             isolation_missing=dict(status.isolation_missing),
             instances=dict(self._held),
+            awaited=tuple(
+                AwaitedView(one.instance_id, one.tenant_id, one.project_id, one.asked_at)
+                for one in status.awaited
+            ),
         )
+
+    @property
+    def tiers(self) -> frozenset[Tier]:
+        """The tiers that the host takes; none while it is not connected."""
+        return frozenset(Tier(one) for one in self._status.tiers) if self._status is not None else frozenset()
 
     def config_changed(self) -> None:
         """Look whether the host has to be sent its configuration."""
@@ -123,55 +129,20 @@ class HostLink:
         """Watch and configure the host until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._watch_for_ever())
+                tasks.create_task(
+                    follow_host(self._stub, self.pod_uid, self._signer, self, BACKOFF, self._random)
+                )
                 tasks.create_task(self._configure_for_ever())
         finally:
             await self._channel.close(None)
 
     # Reports
 
-    async def _watch_for_ever(self) -> None:
-        delay = BACKOFF_FIRST_SECONDS
-        while True:
-            reason = await self._watch()
-            heed_cancellation()
-            if self._status is not None:
-                delay = BACKOFF_FIRST_SECONDS
-                log.info("host_lost", pod_uid=self.pod_uid, reason=reason)
-                lost, self._status, self._held, self._sent = frozenset(self._held), None, {}, None
-                self._changed(self, lost, True)
-            await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
-            delay = min(delay * 2, BACKOFF_LAST_SECONDS)
-
-    async def _watch(self) -> str:
-        token = self._signer.authorization(self.pod_uid, _WATCH)
-        call = self._stub.Watch(host_pb2.WatchRequest(), metadata=(("authorization", token),))
-        try:
-            async with asyncio.timeout(SNAPSHOT_SECONDS):
-                event = await call.read()
-            expected = 1
-            while isinstance(event, host_pb2.WatchEvent):
-                self._apply(event, expected)
-                expected += 1
-                # Endless by design: keepalive ends the call when the host is silent for 15 s.
-                event = await call.read()
-        except grpc.aio.AioRpcError as exc:
-            return exc.code().name
-        except (BrokenWatch, TimeoutError, ValueError) as exc:
-            return str(exc) or type(exc).__name__
-        finally:
-            call.cancel()
-        return "ended by the host"
-
-    def _apply(self, event: host_pb2.WatchEvent, expected: int) -> None:
-        kind = event.WhichOneof("event")
-        if event.sequence != expected or (expected == 1) != (kind == "snapshot"):
-            raise BrokenWatch(f"event {event.sequence} ({kind}) where {expected} was due")
+    def told(self, event: host_pb2.WatchEvent) -> None:
+        """See Follower."""
         before = self.view
-        if kind == "snapshot":
+        if event.WhichOneof("event") == "snapshot":
             status = event.snapshot.host
-            if Incarnation.parse(status.incarnation).pod_uid != self.pod_uid:
-                raise BrokenWatch("the host is of another pod")
             self._status, self._held = status, {}
             changed = self._take(event.snapshot.instances)
             log.info("host_watched", pod_uid=self.pod_uid, incarnation=status.incarnation)
@@ -185,6 +156,17 @@ class HostLink:
         host_changed = before is None or _notable(before) != _notable(self.view)
         if changed or host_changed:
             self._changed(self, frozenset(changed), host_changed)
+
+    async def lost(self, reason: str, told: bool) -> None:
+        """See Follower."""
+        self.forget(reason)
+
+    def forget(self, reason: str) -> None:
+        """Know nothing of the host any more, and have what it held looked at."""
+        if self._status is not None:
+            log.info("host_lost", pod_uid=self.pod_uid, reason=reason)
+            lost, self._status, self._held, self._sent = frozenset(self._held), None, {}, None
+            self._changed(self, lost, True)
 
     def _take(self, instances: Any) -> set[str]:
         changed = set()
@@ -211,6 +193,11 @@ class HostLink:
             epoch=one.epoch,
             isolation=tuple(one.isolation),
             busy_since=since,
+            declared_uid=one.declared_uid,
+            pinned=one.pinned,
+            recovery=recovery_view(one),
+            total_requests=one.total_requests,
+            last_used_at=one.last_used_at,
         )
 
     # Configuration and calls
@@ -267,6 +254,14 @@ class HostLink:
         """End an instance and erase its state. Raises AgentPoolError, HostAway."""
         return await self._instance(self._stub.Terminate, _one(instance_id), ended)
 
+    async def move(
+        self, instance_id: str, tier: str, declared_uid: str = "", ended: frozenset[Incarnation] = frozenset()
+    ) -> types_pb2.Instance:
+        """Give an instance another tier (empty: as it is), or write down who declares it; see host.proto.
+        Raises AgentPoolError, HostAway."""
+        request = host_pb2.MoveRequest(instance_id=instance_id, tier=tier, declared_uid=declared_uid)
+        return await self._instance(self._stub.Move, request, ended, ACTIVATE_SECONDS)
+
     async def get(self, instance_id: str) -> types_pb2.Instance:
         """What the store knows of an instance. Raises AgentPoolError, HostAway."""
         return await self._instance(self._stub.Get, _one(instance_id), frozenset())
@@ -309,8 +304,17 @@ def _one(instance_id: str) -> host_pb2.InstanceRequest:
     return host_pb2.InstanceRequest(instance_id=instance_id)
 
 
+def recovery_view(one: types_pb2.Instance) -> RecoveryView | None:
+    """What a host says of an instance's last failure; None: nothing."""
+    if not one.HasField("recovery"):
+        return None
+    seen = one.recovery
+    return RecoveryView(seen.cause, seen.strategy, seen.failures, seen.failed_at, seen.message)
+
+
 def _notable(view: HostView | None) -> tuple[Any, ...]:
     """What the operator acts on; load alone is no news."""
     if view is None:
         return ()
-    return (view.incarnation, view.ready, view.draining, view.generation, view.problems, view.used)
+    awaited = tuple(one.id for one in view.awaited)
+    return (view.incarnation, view.ready, view.draining, view.generation, view.problems, view.used, awaited)

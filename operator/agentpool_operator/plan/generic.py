@@ -8,15 +8,15 @@ up only through `Retire`, which its host refuses when an instance got there firs
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from agentpool_core.cluster import ROLE_GENERIC
 from agentpool_operator.plan.views import HostView, PodView
 
 HOLD_SECONDS = 20.0
-"""A pod that ended soon after its start keeps its place for so long: a broken agent costs three pods a
-minute, not hundreds."""
+"""A pod that ended soon after its start, and that nobody had used, keeps its place for so long: a broken
+agent costs three pods a minute, not hundreds."""
 RAN_WELL_SECONDS = 60.0
 """A pod that ended after more than this is replaced at once."""
 BATCH = 10
@@ -59,7 +59,14 @@ def taken(pod: PodView, host: HostView | None) -> bool:
 
 
 def plan_generic(
-    pods: Sequence[PodView], hosts: Mapping[str, HostView], wanted: int, template: str, now: float
+    pods: Sequence[PodView],
+    hosts: Mapping[str, HostView],
+    wanted: int,
+    template: str,
+    now: float,
+    *,
+    expected: int = 0,
+    used_before: Set[str] = frozenset(),
 ) -> GenericPlan:
     """The plan.
 
@@ -68,10 +75,13 @@ def plan_generic(
         hosts: connected hosts by pod UID.
         template: hash of the wanted pod template.
         now: seconds since 1970.
+        expected: pods that were made and that `pods` does not show yet.
+        used_before: UIDs of pods that had an instance: what ends such a one says nothing about the next.
     """
     mine = waiting(pods)
-    held = [pod for pod in mine if pod.ended and not pod.deleting and _holds(pod, now)]
-    delete = [pod for pod in mine if pod.ended and not pod.deleting and not _holds(pod, now)]
+    over = [pod for pod in mine if pod.ended and not pod.deleting]
+    held = [pod for pod in over if _holds(pod, now) and pod.uid not in used_before]
+    delete = [pod for pod in over if pod not in held]
     alive = [pod for pod in mine if not pod.ended and not pod.deleting]
     free = [pod for pod in alive if not taken(pod, hosts.get(pod.uid))]
     used = [pod for pod in alive if taken(pod, hosts.get(pod.uid)) and hosts[pod.uid].residents == 0]
@@ -79,21 +89,27 @@ def plan_generic(
     stale = [pod for pod in free if pod.template != template]
     # What just ended keeps its place: that is the pacing of a pod that cannot live.
     leaving = sum(1 for pod in mine if pod.deleting) + len(delete) + len(used)
-    room = wanted + surge(wanted) - len(free) - len(held) - leaving
-    missing = wanted - len(fresh) - len(held)
+    room = wanted + surge(wanted) - len(free) - len(held) - leaving - expected
+    missing = wanted - len(fresh) - len(held) - expected
     create = max(0, min(missing, room, BATCH))
-    fresh_ready = [pod for pod in fresh if _ready(pod, hosts)]
-    # A stale pod that works stays until a fresh one can stand in for it; one that does not goes at once.
-    spare = max(0, len(fresh_ready) + sum(1 for p in stale if _ready(p, hosts)) - wanted)
-    idle_stale = sorted(stale, key=lambda pod: (_ready(pod, hosts), pod.created_at))
-    broken = [pod for pod in idle_stale if not _ready(pod, hosts)]
-    retire = [*broken, *[p for p in idle_stale if _ready(p, hosts)][:spare]]
-    excess = max(0, len(fresh) - wanted)
-    youngest = sorted(fresh, key=lambda pod: (_ready(pod, hosts), -pod.created_at))
-    retire = [*retire, *youngest[:excess], *used]
+    retire = (*_surplus(fresh, stale, hosts, wanted), *used)
     ready = sum(1 for pod in free if _ready(pod, hosts))
     pause = min((pod.ended_at + HOLD_SECONDS - now for pod in held), default=None)
-    return GenericPlan(create, tuple(retire), tuple(delete), wanted, min(ready, wanted), pause)
+    return GenericPlan(create, retire, tuple(delete), wanted, min(ready, wanted), pause)
+
+
+def _surplus(
+    fresh: Sequence[PodView], stale: Sequence[PodView], hosts: Mapping[str, HostView], wanted: int
+) -> list[PodView]:
+    """Free pods that are too many, or have an old template and can be spared."""
+    fresh_ready = sum(1 for pod in fresh if _ready(pod, hosts))
+    # A stale pod that works stays until a fresh one can stand in for it; one that does not goes at once.
+    oldest = sorted(stale, key=lambda pod: pod.created_at)
+    broken = [pod for pod in oldest if not _ready(pod, hosts)]
+    working = [pod for pod in oldest if _ready(pod, hosts)]
+    spare = max(0, fresh_ready + len(working) - wanted)
+    youngest = sorted(fresh, key=lambda pod: (_ready(pod, hosts), -pod.created_at))
+    return [*broken, *working[:spare], *youngest[: max(0, len(fresh) - wanted)]]
 
 
 def _holds(pod: PodView, now: float) -> bool:

@@ -14,6 +14,11 @@ class Act(StrEnum):
     """One call on a host."""
 
     NONE = "none"
+    AWAIT = "await"
+    """No call: its own pod is on its way."""
+    MARK = "mark"
+    """Write down who declares it."""
+    MOVE = "move"
     ACTIVATE = "activate"
     PAUSE = "pause"
     RESUME = "resume"
@@ -28,7 +33,11 @@ class InstanceState:
         wanted: state of the spec; None: nobody declared one.
         declared: a user wrote the AgentInstance.
         deleted: the declared AgentInstance is gone.
-        tier: of the spec, else of the store, else the pool's default.
+        tier: of the spec, else the one that it has, else the pool's default.
+        present: the tier that it has; None: it is not known to exist.
+        marked: its record names its AgentInstance, or that is not to be seen now.
+        housed: its own pod is ready, or it needs none.
+        migrated: its host moved it lately, because it ran out of memory: moved back, it would again.
         held: its state on the host that holds it; None: no host holds it.
         stored: its state as the store tells (PAUSED; READY: some host holds it); None: unknown there.
         reason: why it is PAUSED or in ERROR.
@@ -39,6 +48,10 @@ class InstanceState:
 
     wanted: WantedState | None
     tier: Tier
+    present: Tier | None = None
+    marked: bool = True
+    housed: bool = True
+    migrated: bool = False
     declared: bool = True
     deleted: bool = False
     held: State | None = None
@@ -57,9 +70,16 @@ def plan_instance(state: InstanceState) -> Act:
     if state.deleted or state.wanted is WantedState.TERMINATED:
         return Act.TERMINATE if known and state.held is not State.TERMINATED else Act.NONE
     resident = state.held in _HELD
+    if known and state.declared and not state.marked:
+        return Act.MARK
     user_paused = not resident and state.reason == PauseReason.USER_REQUESTED
     if state.wanted is WantedState.PAUSED:
-        return Act.PAUSE if known and not user_paused and state.held is not State.ERROR else Act.NONE
+        if known and not user_paused and state.held is not State.ERROR:
+            return Act.PAUSE
+        return Act.MOVE if _elsewhere(state) else Act.NONE
+    if _elsewhere(state):
+        # Served where it is until its pod can take it: no request waits for a pod to start.
+        return Act.MOVE if state.housed or not resident else Act.AWAIT
     if state.held is State.ERROR and state.shared:
         # Requests bring others back; an instance that is always on has nobody else to try again.
         return Act.ACTIVATE if state.declared and state.tier is Tier.HOT else Act.NONE
@@ -75,3 +95,9 @@ def plan_instance(state: InstanceState) -> Act:
     # The first activation of a declared one writes down that it was declared; later ones are the gateway's.
     first = state.declared and not known and state.tier is Tier.WARM
     return Act.ACTIVATE if first else Act.NONE
+
+
+def _elsewhere(state: InstanceState) -> bool:
+    """Whether it has another tier than its spec names."""
+    other = state.present not in (None, state.tier)
+    return other and state.declared and state.shared and not state.migrated

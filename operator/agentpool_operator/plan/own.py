@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agentpool_core.cluster import ROLE_GENERIC, ROLE_HOT
+from agentpool_core.cluster import ROLE_GENERIC, ROLE_HOT, ROLE_WARM
 from agentpool_core.lifecycle import State, Tier
 from agentpool_operator.plan.generic import HOLD_SECONDS, RAN_WELL_SECONDS
 from agentpool_operator.plan.views import HeldView, HostView, PodView
@@ -42,6 +42,7 @@ class OwnPlan:
 
     Attributes:
         adopt: a waiting pod and the instance that moved in.
+        retier: an own pod whose instance has another tier than its label says.
         create: instances that need a pod.
         retire: pods whose hosts hold nothing any more and are wanted no more.
         delete: pods that ended, or whose template is out of date and whose instance can move.
@@ -52,6 +53,7 @@ class OwnPlan:
     """
 
     adopt: tuple[tuple[PodView, HeldView], ...] = ()
+    retier: tuple[tuple[PodView, HeldView], ...] = ()
     create: tuple[OwnWish, ...] = ()
     retire: tuple[PodView, ...] = ()
     delete: tuple[PodView, ...] = ()
@@ -100,18 +102,18 @@ def plan_own(state: OwnState) -> OwnPlan:
         if pod.instance and not pod.deleting:
             _keep_or_end(pod, state, draft)
     _roll(state, draft)
-    held = {
-        one.id for host in state.hosts.values() for one in host.instances.values() if one.state in _RESIDENT
-    }
+    held, shared = _held(state)
     absent = [wish for wish in state.wishes.values() if wish.id not in draft.placed and wish.id not in held]
     missing = sorted((wish for wish in absent if wish.hot), key=lambda wish: wish.id)
-    due = [wish for wish in missing if not wish.had_pod or wish.lost_for >= ADOPTION_SECONDS]
+    # One that lives on a shared host is served there until its pod is ready: no adoption will come.
+    due = [w for w in missing if not w.had_pod or w.id in shared or w.lost_for >= ADOPTION_SECONDS]
     draft.waits.extend(ADOPTION_SECONDS - wish.lost_for for wish in missing if wish not in due)
     room = max(0, state.max_hot - _hot_pods(state))
     leaving = {pod.instance for pod in state.pods if pod.instance}
     forget = [w for w in absent if not w.declared and not w.hot and w.id not in leaving and state.known]
     return OwnPlan(
         adopt=tuple(adopt),
+        retier=tuple(_retiered(state)),
         create=tuple(due[:room]),
         retire=tuple(draft.retire),
         delete=tuple(draft.delete),
@@ -123,6 +125,28 @@ def plan_own(state: OwnState) -> OwnPlan:
 
 
 _RESIDENT = frozenset({State.CREATED, State.INITIALIZING, State.READY, State.BUSY})
+
+
+def _held(state: OwnState) -> tuple[set[str], set[str]]:
+    """Ids of the instances that a pod of one instance holds, and of those that a shared one does."""
+    shared_pods = {pod.uid for pod in state.pods if pod.role == ROLE_WARM}
+    own, shared = set[str](), set[str]()
+    for uid, host in state.hosts.items():
+        (shared if uid in shared_pods else own).update(
+            one.id for one in host.instances.values() if one.state in _RESIDENT
+        )
+    return own, shared
+
+
+def _retiered(state: OwnState) -> list[tuple[PodView, HeldView]]:
+    """Own pods whose instance got another tier where it is."""
+    found = []
+    for pod in state.pods:
+        host = state.hosts.get(pod.uid)
+        held = host.instances.get(pod.instance) if host is not None and pod.instance else None
+        if held is not None and held.owned and pod.tier and pod.tier != held.tier and not pod.deleting:
+            found.append((pod, held))
+    return found
 
 
 def _adoptions(state: OwnState) -> list[tuple[PodView, HeldView]]:
@@ -160,21 +184,37 @@ def _keep_or_end(pod: PodView, state: OwnState, draft: _Draft) -> None:
 
 
 def _roll(state: OwnState, draft: _Draft) -> None:
-    """One pod with an old template at a time, and only when its instance is idle: it drains, and the instance
-    comes back on a new one."""
-    going = any(pod.instance and pod.deleting for pod in state.pods) or bool(draft.delete)
-    if going or not state.templates:
+    """Pods with an old template: one that never started goes at once, for it holds nothing. One that works
+    goes when its instance is idle: it drains, and the instance comes back on a new one. One at a time, and
+    only while the new template is seen to work: a mistake costs one instance its place, not all."""
+    if not state.templates:
         return
-    for pod in state.pods:
+    own = [pod for pod in state.pods if pod.instance and not pod.deleting and not pod.ended]
+    old = [pod for pod in own if pod.template not in state.templates and pod not in draft.retire]
+    wished = [pod for pod in old if pod.instance in state.wishes]
+    draft.delete.extend(pod for pod in wished if _never_started(pod, state))
+    going = any(pod.instance and pod.deleting for pod in state.pods) or bool(draft.delete)
+    if going or not _works(state):
+        return
+    for pod in wished:
         host = state.hosts.get(pod.uid)
-        old = pod.instance and pod.template not in state.templates and pod not in draft.retire
-        if not old or pod.deleting or pod.ended or host is None:
-            continue
-        wish = state.wishes.get(pod.instance)
-        idle = all(one.state is not State.BUSY for one in host.instances.values())
-        if wish is not None and wish.hot and idle:
+        if host is not None and all(one.state is not State.BUSY for one in host.instances.values()):
             draft.delete.append(pod)
             return
+
+
+def _never_started(pod: PodView, state: OwnState) -> bool:
+    return pod.phase == "Pending" and not pod.ready and pod.uid not in state.hosts
+
+
+def _works(state: OwnState) -> bool:
+    """Whether pods of the present templates come up: every one that is some instance's own, and one of those
+    that wait where there are any."""
+    living = [pod for pod in state.pods if not pod.deleting and not pod.ended]
+    present = [pod for pod in living if pod.template in state.templates]
+    spare = [pod for pod in living if pod.role == ROLE_GENERIC and not pod.instance]
+    own_ready = all(pod.ready for pod in present if pod.instance)
+    return own_ready and (not spare or any(pod.ready for pod in spare if pod in present))
 
 
 def _hot_pods(state: OwnState) -> int:

@@ -15,6 +15,7 @@ from agentpool_core.cluster import (
     LABEL_INSTANCE,
     LABEL_POOL_UID,
     LABEL_ROLE,
+    LABEL_TIER,
 )
 from agentpool_core.lifecycle import State, Tier
 
@@ -40,11 +41,13 @@ class PodView:
 
     Attributes:
         instance: id of the instance whose own pod it is; empty on shared and waiting ones.
+        tier: of that instance, as its label says.
         owner_uid: UID of its controller.
         template: hash of the template that it was made from.
         ended: it holds no host or no workers any more, and never will again.
         ran_seconds: how long it ran before it ended.
         ended_at: when it ended, seconds since 1970; 0: not ended.
+        ready_at: since when it is ready, seconds since 1970; 0: it is not.
         trouble: why it does not come up, and the details.
     """
 
@@ -53,6 +56,7 @@ class PodView:
     resource_version: str
     role: str
     instance: str = ""
+    tier: str = ""
     owner_uid: str = ""
     template: str = ""
     phase: str = "Pending"
@@ -62,9 +66,26 @@ class PodView:
     ended_at: float = 0.0
     ran_seconds: float = 0.0
     created_at: float = 0.0
+    ready_at: float = 0.0
     ip: str = ""
     trouble: Trouble | None = None
     details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryView:
+    """The last failure of an instance and what its host does about it; see types.proto."""
+
+    cause: str
+    strategy: str
+    failures: int
+    failed_at: float = 0.0
+    message: str = ""
+
+    @property
+    def escalated(self) -> bool:
+        """Its host tries it no more by itself, or hardly ever."""
+        return self.strategy == "ESCALATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +102,28 @@ class HeldView:
     isolation: tuple[str, ...] = ()
     busy_since: float = 0.0
     """When this operator first saw it BUSY without a break, its monotonic clock; 0: not BUSY."""
+    declared_uid: str = ""
+    pinned: bool = False
+    """Its tier was chosen by hand."""
+    recovery: RecoveryView | None = None
+    total_requests: int = field(default=0, compare=False)
+    last_used_at: float = field(default=0.0, compare=False)
+    """Load alone makes no difference between two views: it is no news."""
 
     @property
     def owned(self) -> bool:
         """The host won the ownership, or is past that: tenant code may have run."""
         return self.epoch > 0 and self.state in RESIDENT
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedView:
+    """A new HOT instance that was asked for; `asked_at` in seconds since 1970."""
+
+    id: str
+    tenant: str
+    project: str
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +141,7 @@ class HostView:
     problems: tuple[str, ...] = ()
     isolation_missing: Mapping[str, str] = field(default_factory=dict)
     instances: Mapping[str, HeldView] = field(default_factory=dict)
+    awaited: tuple[AwaitedView, ...] = ()
 
     @property
     def residents(self) -> int:
@@ -134,7 +173,7 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
     containers: Sequence[Mapping[str, Any]] = status.get("containerStatuses") or ()
     ended, ended_at, began = _ended(status, containers, (body.get("spec") or {}).get("restartPolicy"))
     trouble, details = _trouble(metadata, status, containers)
-    conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or ()}
+    ready_since = _ready_since(status)
     owners: Sequence[Mapping[str, Any]] = metadata.get("ownerReferences") or ()
     return PodView(
         name=metadata["name"],
@@ -142,19 +181,29 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         resource_version=metadata.get("resourceVersion", ""),
         role=labels.get(LABEL_ROLE, ""),
         instance=labels.get(LABEL_INSTANCE, ""),
+        tier=labels.get(LABEL_TIER, "").upper(),
         owner_uid=next((str(one["uid"]) for one in owners if one.get("controller")), ""),
         template=(metadata.get("annotations") or {}).get(ANNOTATION_TEMPLATE, ""),
         phase=status.get("phase", "Pending"),
-        ready=conditions.get("Ready") == "True",
+        ready=ready_since is not None,
         deleting=bool(metadata.get("deletionTimestamp")),
         ended=ended,
         ended_at=ended_at,
         ran_seconds=max(0.0, ended_at - began) if ended and began else 0.0,
         created_at=seconds(metadata.get("creationTimestamp")),
+        ready_at=ready_since or 0.0,
         ip=status.get("podIP") or "",
         trouble=trouble,
         details=details,
     )
+
+
+def _ready_since(status: Mapping[str, Any]) -> float | None:
+    """Since when a pod is ready, 0 when that is not told; None: it is not."""
+    for one in status.get("conditions") or ():
+        if one.get("type") == "Ready":
+            return seconds(one.get("lastTransitionTime")) if one.get("status") == "True" else None
+    return None
 
 
 def pool_uid(body: Mapping[str, Any]) -> str:

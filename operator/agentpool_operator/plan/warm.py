@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The size of the shared tier: up at once, down one pod at a time, the emptiest first."""
+"""The size of the shared tier: up at once, down one pod at a time, the emptiest first; and how many may be
+evicted meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agentpool_core.cluster import ROLE_WARM
-from agentpool_operator.plan.views import HostView, PodView
+from agentpool_operator.plan.views import HostView, PodView, seconds
 
 VICTIM_COST = -1000
 """Deletion cost that makes the ReplicaSet choose a pod before all others."""
+
+SHORT_SECONDS = 600.0
+"""How long missing pods keep the others from being evicted. After it whatever keeps them from coming back may
+be the very node that is to be drained, and instances move with their state anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +43,25 @@ def plan_warm(
         return pod.ready, host.residents if host is not None else 0, -pod.created_at
 
     return WarmPlan(present - 1, min(mine, key=load, default=None))
+
+
+def min_available(replicas: int, short_since: float | None, now: float) -> int:
+    """How many shared pods an eviction has to leave: all but one, so that a node drains pod after pod.
+
+    A single one may always go, and so may all when pods have been missing for `SHORT_SECONDS`: a budget that
+    nothing can fulfil would hold up a node's upgrade for ever.
+
+    Args:
+        short_since: since when fewer pods than wanted are available, seconds since 1970; None: none misses.
+    """
+    if short_since is not None and now - short_since >= SHORT_SECONDS:
+        return 0
+    return max(0, replicas - 1)
+
+
+def short_since(deployment: Mapping[str, Any] | None) -> float | None:
+    """Since when a Deployment lacks pods, seconds since 1970; None: it does not."""
+    for one in ((deployment or {}).get("status") or {}).get("conditions") or ():
+        if one.get("type") == "Available" and one.get("status") == "False":
+            return seconds(one.get("lastTransitionTime"))
+    return None

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reconcile of an AgentInstance: one call on a host at most, then the report.
+"""The reconcile of an AgentInstance: a few calls on hosts at most, then the report.
 
 Pods are the pool's business; this one speaks with hosts alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import structlog
 
@@ -15,18 +15,29 @@ from agentpool_core.api.v1alpha1 import Storage, WantedState
 from agentpool_core.cluster import AGENT_NAME, LABEL_NAME, LABEL_POOL_UID
 from agentpool_core.config import EffectivePool
 from agentpool_core.errors import AgentPoolError, InstanceNotFound, InvalidRequest, NotOwner
-from agentpool_core.lifecycle import PauseReason, State, Tier
+from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
 from agentpool_operator.cache import InstanceRef, instance_ref
 from agentpool_operator.hosts import HostAway
 from agentpool_operator.hosts.link import HostLink
 from agentpool_operator.kube.kinds import INSTANCES, PODS, Object
-from agentpool_operator.plan.instance import Act, InstanceState, plan_instance
-from agentpool_operator.plan.views import RESIDENT, HeldView, pod_view
+from agentpool_operator.plan.instance import Act, plan_instance
+from agentpool_operator.plan.views import RESIDENT, pod_view
 from agentpool_operator.queue import Key
+from agentpool_operator.reconcile.found import (
+    Found,
+    fits,
+    is_migrated,
+    is_misplaced,
+    is_there,
+    last_failure,
+    present_tier,
+    state_of,
+    wanted_tier,
+)
 from agentpool_operator.reconcile.parts import Parts
 from agentpool_operator.report.conditions import Problem
-from agentpool_operator.report.instance import InstanceReport, instance_status
+from agentpool_operator.report.instance import InstanceReport, instance_status, strategy_change
 from agentpool_operator.report.pool import BUSY_SECONDS, shown_state
 from agentpool_proto.v1.types_pb2 import Instance
 
@@ -36,21 +47,8 @@ WAIT_SECONDS = 2.0
 """When nothing can be done yet: no host is ready. Most of what is waited for also makes an event."""
 RETRY_SECONDS = 5.0
 """After a host refused."""
-
-
-@dataclass(slots=True)
-class _Found:
-    """What is known of an instance at this moment."""
-
-    link: HostLink | None = None
-    held: HeldView | None = None
-    stored: Instance | None = None
-    asked: bool = False
-    """Some host told what the store knows."""
-
-    @property
-    def resident(self) -> bool:
-        return self.held is not None and self.held.state in RESIDENT
+MAX_CALLS = 4
+"""Calls of one run: written down, moved, activated in its new place."""
 
 
 class InstanceReconciler:
@@ -128,9 +126,9 @@ class InstanceReconciler:
         if effective is None:
             return WAIT_SECONDS
         found = await self._find(pool, ref.instance_id)
-        if not found.resident and not found.asked:
+        if found.held is None and not found.asked:
             return WAIT_SECONDS
-        state = _state(ref, found, effective, deleted=True)
+        state = state_of(ref, found, effective, deleted=True)
         if plan_instance(state) is Act.TERMINATE:
             await self._call(Act.TERMINATE, ref, found, effective, Tier.WARM)
             log.info("instance_terminated", instance=ref.instance_id, name=key.name)
@@ -144,49 +142,70 @@ class InstanceReconciler:
     ) -> float | None:
         pool = (ref.namespace, ref.pool)
         found = await self._find(pool, ref.instance_id)
-        tier = _tier(ref, found, effective)
-        if not found.resident and not found.asked and ref.last_state:
+        if found.held is None and not found.asked and ref.last_state:
             # Nobody can tell now: the last report stands.
             return WAIT_SECONDS
         wanted = instance.spec.state
-        act = plan_instance(_state(ref, found, effective, wanted=wanted, tier=tier))
-        problem: Problem | None = None
-        again: float | None = None
-        if act is not Act.NONE:
-            try:
-                answer = await self._call(act, ref, found, effective, tier)
-            except InstanceNotFound:
-                again = WAIT_SECONDS
-            except AgentPoolError as exc:
-                problem = Problem(exc.code, f"{exc.message} {exc.hint}")
-                again = max(RETRY_SECONDS, exc.retry_after_seconds or 0.0)
-            except HostAway as exc:
-                log.info("host_away", instance=ref.instance_id, reason=str(exc))
-                again = WAIT_SECONDS
-            else:
-                if answer is None:
-                    again = WAIT_SECONDS
-                else:
-                    found = self._after(pool, ref, found, answer)
+        found, problem, again = await self._act(ref, found, effective, wanted)
         activates = ref.declared and effective.checkpoint.storage is Storage.REDIS
+        tier = present_tier(found) or wanted_tier(ref, found, effective)
+        if problem is None and ref.tier and tier != ref.tier and is_migrated(found):
+            problem = Problem(
+                "OutOfMemory",
+                f"It ran out of memory in tier {ref.tier} and was moved to {tier}. Set spec.tier to {tier},"
+                f" or raise tiers.{ref.tier.lower()}.quota.memory of its pool.",
+            )
         report = self._report_of(ref, found, tier, wanted, problem, activates)
         await self._write(body, report)
         if found.held is not None and found.held.state is State.BUSY and report.state is not State.BUSY:
             again = min(again or BUSY_SECONDS, BUSY_SECONDS + 0.5)
         return again
 
-    def _after(self, pool: tuple[str, str], ref: InstanceRef, found: _Found, answer: Instance) -> _Found:
-        """What is known once a call was answered: the host's own report if it came in already."""
+    async def _act(
+        self, ref: InstanceRef, found: Found, effective: EffectivePool, wanted: WantedState | None
+    ) -> tuple[Found, Problem | None, float | None]:
+        """Make the calls that bring it on, one after the other; what is known then, what went wrong, and
+        after how many seconds to look again."""
+        pool = (ref.namespace, ref.pool)
+        before = Act.NONE
+        for _ in range(MAX_CALLS):
+            tier = wanted_tier(ref, found, effective)
+            housed = tier is not Tier.HOT or self._parts.fleet.own_host(pool, ref.instance_id) is not None
+            act = plan_instance(state_of(ref, found, effective, wanted=wanted, tier=tier, housed=housed))
+            if act is Act.NONE:
+                return found, None, None
+            if act is Act.AWAIT or act is before:
+                # The same again: it is recorded as wish, or the host's report is on its way.
+                return found, None, WAIT_SECONDS
+            try:
+                answer = await self._call(act, ref, found, effective, tier)
+            except InstanceNotFound:
+                return found, None, WAIT_SECONDS
+            except AgentPoolError as exc:
+                pause = max(RETRY_SECONDS, exc.retry_after_seconds or 0.0)
+                return found, Problem(exc.code, f"{exc.message} {exc.hint}"), pause
+            except HostAway as exc:
+                log.info("host_away", instance=ref.instance_id, reason=str(exc))
+                return found, None, WAIT_SECONDS
+            if answer is None:
+                return found, None, WAIT_SECONDS
+            found, before = self._after(pool, ref, found, answer), act
+        return found, None, WAIT_SECONDS
+
+    def _after(self, pool: tuple[str, str], ref: InstanceRef, found: Found, answer: Instance) -> Found:
+        """What is known once a call was answered: the host's own report if it came in already, with what the
+        answer says of the record."""
         holder = self._parts.fleet.holder(pool, ref.instance_id)
         if holder is not None and State(answer.state) in RESIDENT:
-            return _Found(holder[0], holder[1], None, True)
-        return _Found(found.link, None, answer, True)
+            told = replace(holder[1], tier=Tier(answer.tier), declared_uid=answer.declared_uid)
+            return Found(holder[0], told, None, True)
+        return Found(found.link, None, answer, True)
 
-    async def _find(self, pool: tuple[str, str], instance_id: str) -> _Found:
+    async def _find(self, pool: tuple[str, str], instance_id: str) -> Found:
         holder = self._parts.fleet.holder(pool, instance_id)
         if holder is not None and holder[1].state in RESIDENT | {State.ERROR}:
-            return _Found(*holder)
-        found = _Found()
+            return Found(*holder)
+        found = Found()
         link = holder[0] if holder is not None else self._parts.fleet.any_host(pool)
         if link is None:
             return found
@@ -202,7 +221,7 @@ class InstanceReconciler:
         return found
 
     async def _call(
-        self, act: Act, ref: InstanceRef, found: _Found, effective: EffectivePool, tier: Tier
+        self, act: Act, ref: InstanceRef, found: Found, effective: EffectivePool, tier: Tier
     ) -> Instance | None:
         """Make the call; None when there is no host for it yet."""
         pool = (ref.namespace, ref.pool)
@@ -232,6 +251,10 @@ class InstanceReconciler:
         if act is Act.ACTIVATE:
             wanted = Instance(tenant_id=ref.tenant, project_id=ref.project, tier=tier.value)
             return await link.activate(wanted, ref.uid if ref.declared else "", ended)
+        if act is Act.MOVE:
+            return await link.move(ref.instance_id, tier.value, ref.uid, ended)
+        if act is Act.MARK:
+            return await link.move(ref.instance_id, "", ref.uid, ended)
         if act is Act.PAUSE:
             return await link.pause(ref.instance_id, ended)
         if act is Act.RESUME:
@@ -253,7 +276,7 @@ class InstanceReconciler:
     def _report_of(
         self,
         ref: InstanceRef,
-        found: _Found,
+        found: Found,
         tier: Tier,
         wanted: WantedState | None,
         problem: Problem | None,
@@ -271,11 +294,21 @@ class InstanceReconciler:
             ended = wanted is WantedState.TERMINATED or bool(ref.last_state not in ("", State.CREATED))
             facts = (State.TERMINATED if ended else State.CREATED, "", "", 0, ())
         state, reason, name, epoch, isolation = facts
-        satisfied = wanted is None or _fits(wanted, state, reason)
+        satisfied = (wanted is None or fits(wanted, state, reason)) and not is_misplaced(ref, tier, state)
         if activates and wanted in (None, WantedState.RUNNING):
-            satisfied = satisfied and _is_there(tier, state, reason)
+            satisfied = satisfied and is_there(tier, state, reason)
         return InstanceReport(
-            ref.generation, ref.instance_id, state, reason, tier, name, epoch, isolation, satisfied, problem
+            ref.generation,
+            ref.instance_id,
+            state,
+            reason,
+            tier,
+            name,
+            epoch,
+            isolation,
+            satisfied,
+            problem,
+            last_failure(found),
         )
 
     async def _write(self, body: Object, report: InstanceReport) -> None:
@@ -288,6 +321,9 @@ class InstanceReconciler:
         status = {"metadata": identity, "status": after}
         written = await self._parts.cluster.apply(INSTANCES, metadata["namespace"], status, "status")
         self._parts.instance_seen(written)
+        changed = strategy_change(before, report)
+        if changed is not None:
+            await self._parts.recorder.tell(INSTANCES, body, changed.reason, changed.message, warning=True)
         if report.problem is not None:
             await self._parts.recorder.tell(
                 INSTANCES, body, report.problem.reason, report.problem.message, warning=True
@@ -295,56 +331,3 @@ class InstanceReconciler:
         elif before.get("state") != after["state"] and report.state in (State.PAUSED, State.TERMINATED):
             note = f"The instance is {report.state} {report.reason}".strip() + "."
             await self._parts.recorder.tell(INSTANCES, body, report.state.value.capitalize(), note)
-
-
-def _tier(ref: InstanceRef, found: _Found, effective: EffectivePool) -> Tier:
-    if found.held is not None:
-        return found.held.tier
-    if ref.tier:
-        return Tier(ref.tier)
-    if found.stored is not None and found.stored.tier:
-        return Tier(found.stored.tier)
-    return Tier(ref.last_tier) if ref.last_tier and not ref.declared else effective.default_tier
-
-
-def _state(
-    ref: InstanceRef,
-    found: _Found,
-    effective: EffectivePool,
-    *,
-    wanted: WantedState | None = None,
-    tier: Tier = Tier.WARM,
-    deleted: bool = False,
-) -> InstanceState:
-    held, stored = found.held, found.stored
-    reason = held.reason if held is not None else stored.reason if stored is not None else ""
-    return InstanceState(
-        wanted=wanted,
-        tier=tier,
-        declared=ref.declared,
-        deleted=deleted,
-        held=held.state if held is not None else None,
-        stored=State(stored.state) if stored is not None else None,
-        reason=reason,
-        lived=ref.last_state not in ("", State.CREATED.value),
-        shared=effective.checkpoint.storage is Storage.REDIS,
-    )
-
-
-def _is_there(tier: Tier, state: State, reason: str) -> bool:
-    """Whether a declared instance that the operator starts is there: one that is still on its way must not be
-    Ready, for a request would make it elsewhere, in the pool's default tier."""
-    ended = state is State.TERMINATED or reason == PauseReason.USER_REQUESTED
-    if tier is Tier.COLD or ended:
-        return True
-    return state is not State.CREATED and (tier is Tier.WARM or state in RESIDENT)
-
-
-def _fits(wanted: WantedState, state: State, reason: str) -> bool:
-    if wanted is WantedState.TERMINATED:
-        return state is State.TERMINATED
-    user_paused = state is State.PAUSED and reason == PauseReason.USER_REQUESTED
-    if wanted is WantedState.PAUSED:
-        # What was never used has nothing to pause.
-        return user_paused or state in (State.CREATED, State.TERMINATED)
-    return not user_paused and state is not State.ERROR

@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
-from agentpool_core.cluster import CONTAINER_WORKERS
+from agentpool_core.cluster import CONTAINER_WORKERS, LABEL_TIER
 from agentpool_core.errors import AgentPoolError
-from agentpool_core.lifecycle import Tier
+from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import InstanceKey
 from agentpool_operator.cache import InstanceRef
 from agentpool_operator.desired.naming import Owner, reference
@@ -22,16 +22,17 @@ from agentpool_operator.hosts import HostAway
 from agentpool_operator.kube.kinds import (
     INSTANCES,
     PODS,
-    POOLS,
     Conflict,
     Gone,
     KubeError,
+    NotLeader,
     Object,
     Refused,
     Retry,
 )
+from agentpool_operator.plan.expected import Expected
 from agentpool_operator.plan.own import OwnWish
-from agentpool_operator.plan.views import HeldView, PodView, Trouble
+from agentpool_operator.plan.views import AwaitedView, HeldView, PodView, Trouble
 from agentpool_operator.reconcile.parts import Parts
 from agentpool_operator.report.conditions import Problem
 
@@ -41,11 +42,23 @@ PARALLEL = 8
 UNREACHED_SECONDS = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is told of a pool in an Event."""
+
+    reason: str
+    text: str
+    action: str
+    warning: bool = False
+
+
 @dataclass(slots=True)
 class Effects:
     """What came of it: problems for the report, and when to look again."""
 
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    """For Events, written when everything else is done."""
     again_after: float | None = None
 
     def again(self, seconds: float | None) -> None:
@@ -63,7 +76,6 @@ class Pods:
     async def adopt(
         self,
         owner: Owner,
-        pool: Object,
         pairs: Iterable[tuple[PodView, HeldView]],
         hot_resources: dict[str, Any],
         effects: Effects,
@@ -84,9 +96,41 @@ class Pods:
                 continue
             log.info("pod_adopted", pod=pod.name, instance=held.id, tier=held.tier)
             note = f"Pod {pod.name} became the own pod of {held.tier} instance {held.id}."
-            await self._parts.recorder.tell(POOLS, pool, "PodAdopted", note, action="Adopt")
+            effects.notes.append(Note("PodAdopted", note, "Adopt"))
             if held.tier is Tier.HOT:
-                await self._resize(owner, pool, pod, hot_resources)
+                await self._resize(owner, pod, hot_resources, effects)
+
+    async def retier(
+        self,
+        owner: Owner,
+        pairs: Iterable[tuple[PodView, HeldView]],
+        hot_resources: dict[str, Any],
+        effects: Effects,
+    ) -> None:
+        """Say on each pod which tier its instance has now, and give one that became HOT its resources."""
+        for pod, held in pairs:
+            patch = {"metadata": {"uid": pod.uid, "labels": {LABEL_TIER: held.tier.value.lower()}}}
+            try:
+                await self._parts.cluster.merge(PODS, owner.namespace, pod.name, patch)
+            except (Conflict, Gone):
+                effects.again(0.2)
+                continue
+            log.info("pod_retiered", pod=pod.name, instance=held.id, tier=held.tier)
+            if held.tier is Tier.HOT:
+                await self._resize(owner, pod, hot_resources, effects)
+
+    async def record_awaited(self, owner: Owner, awaited: Iterable[AwaitedView], effects: Effects) -> None:
+        """Record new HOT instances, so that each gets its pod."""
+        for one in awaited:
+            held = HeldView(one.id, one.tenant, one.project, Tier.HOT, State.CREATED)
+            try:
+                await self._record(owner, held)
+            except (Conflict, Gone):
+                effects.again(0.2)
+            except Refused as exc:
+                effects.problems.append(refusal(exc))
+            else:
+                log.info("instance_awaited", instance=one.id)
 
     async def _record(self, owner: Owner, held: HeldView) -> InstanceRef | None:
         """The AgentInstance of an instance, recorded now if nobody declared one."""
@@ -109,37 +153,52 @@ class Pods:
         self._parts.cache.instance_put(body)
         return self._parts.cache.standing_for(held.id)
 
-    async def _resize(self, owner: Owner, pool: Object, pod: PodView, resources: dict[str, Any]) -> None:
+    async def _resize(self, owner: Owner, pod: PodView, resources: dict[str, Any], effects: Effects) -> None:
         try:
             await self._parts.cluster.resize(owner.namespace, pod.name, CONTAINER_WORKERS, resources)
         except (Refused, Gone, Conflict) as exc:
             log.info("pod_not_resized", pod=pod.name, reason=exc.message)
             note = f"Pod {pod.name} keeps the resources of a waiting pod: {exc.message}"
-            await self._parts.recorder.tell(POOLS, pool, "PodNotResized", note, action="Resize", warning=True)
+            effects.notes.append(Note("PodNotResized", note, "Resize", warning=True))
 
-    async def create_waiting(self, owner: Owner, template: Template, count: int, effects: Effects) -> None:
+    async def create_waiting(
+        self, owner: Owner, template: Template, count: int, expected: Expected, effects: Effects
+    ) -> None:
         """Make pods that wait."""
-        names = [f"{owner.child('generic')}-{self._parts.suffix()}" for _ in range(count)]
-        await self._all((self._create(owner, template.pod(owner, name)) for name in names), effects)
+        calls = []
+        for _ in range(count):
+            name = f"{owner.child('generic')}-{self._parts.suffix()}"
+            expected.add(name, template.role, self._parts.clock())
+            calls.append(self._create(owner, template.pod(owner, name), expected))
+        await self._all(calls, effects)
 
     async def create_own(
-        self, owner: Owner, template: Template, wishes: Sequence[OwnWish], effects: Effects
+        self,
+        owner: Owner,
+        template: Template,
+        wishes: Sequence[OwnWish],
+        expected: Expected,
+        effects: Effects,
     ) -> None:
         """Make a pod for each instance."""
         calls = []
         for wish in wishes:
             name = f"{owner.child('hot')}-{self._parts.suffix()}"
             ref = reference("AgentInstance", wish.name, wish.uid)
-            calls.append(self._create(owner, template.own_pod(owner, name, wish.id, ref)))
+            expected.add(name, template.role, self._parts.clock(), wish.id)
+            calls.append(self._create(owner, template.own_pod(owner, name, wish.id, ref), expected))
         await self._all(calls, effects)
 
-    async def _create(self, owner: Owner, body: Object) -> None:
+    async def _create(self, owner: Owner, body: Object, expected: Expected) -> None:
+        name = body["metadata"]["name"]
         try:
             await self._parts.cluster.create(PODS, owner.namespace, body)
-        except Conflict:
-            # The random name is taken; the next look draws another.
-            return
-        log.info("pod_created", pod=body["metadata"]["name"])
+        except (Conflict, Refused, Gone, NotLeader):
+            # A conflict: the random name is taken, or a quota is being counted; the next look draws another.
+            # Without an answer (Retry) it may be there all the same.
+            expected.refused(name)
+            raise
+        log.info("pod_created", pod=name)
 
     async def retire(self, owner: Owner, pods: Sequence[PodView], effects: Effects) -> None:
         """Delete pods whose hosts agree that they hold nothing and will take nothing."""
@@ -180,7 +239,7 @@ class Pods:
         for result in results:
             if isinstance(result, Refused):
                 effects.problems.append(refusal(result))
-            elif isinstance(result, Retry | Gone):
+            elif isinstance(result, Retry | Gone | Conflict):
                 effects.again(2.0)
                 log.warning("pod_call_failed", reason=str(result))
             elif isinstance(result, BaseException):

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 
 import structlog
 
+from agentpool_core.cluster import AGENT_NAME, LABEL_NAME
 from agentpool_core.errors import AgentPoolError
-from agentpool_operator.cancellation import heed_cancellation
 from agentpool_operator.hosts import HostAway
-from agentpool_operator.kube.kinds import INSTANCES, POOLS, KubeError, Object
+from agentpool_operator.kube.kinds import INSTANCES, PODS, POOLS, KubeError, Object
+from agentpool_operator.plan.views import pool_uid
 from agentpool_operator.queue import Key, Subject, WorkQueue
 from agentpool_operator.reconcile.parts import Parts
 from agentpool_operator.store import StoreAway
+from agentpool_rpc.cancellation import heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -59,9 +61,12 @@ class Resync:
 
     async def once(self) -> None:
         """One full look; raises KubeError."""
+        pods: list[Object] = []
         pools: list[Object] = []
         instances: list[Object] = []
         for namespace in self._namespaces:
+            # Pods first: one whose pool is not in the later list has lost it.
+            pods += await self._parts.cluster.list(PODS, namespace, f"{LABEL_NAME}={AGENT_NAME}")
             pools += await self._parts.cluster.list(POOLS, namespace)
             instances += await self._parts.cluster.list(INSTANCES, namespace)
         before = dict.fromkeys(self._parts.cache.pools)
@@ -71,6 +76,7 @@ class Resync:
             self._queue.add(Key(Subject.POOL, namespace, name))
         for ref in [*self._parts.cache.instances, *missed]:
             self._queue.add(Key(Subject.INSTANCE, ref.namespace, ref.name))
+        await self._sweep_pods(pods, pools)
         await self._sweep_store(pools)
         self._unasked = set(self._parts.cache.pools)
         await self._ask()
@@ -79,6 +85,17 @@ class Resync:
         for pool in list(self._unasked):
             if await self._find_orphans(pool):
                 self._unasked.discard(pool)
+
+    async def _sweep_pods(self, pods: Sequence[Object], pools: Sequence[Object]) -> None:
+        """Delete pods whose pool was deleted while no operator looked, and which are not its children."""
+        living = {body["metadata"]["uid"] for body in pools}
+        for body in pods:
+            metadata = body["metadata"]
+            uid = pool_uid(body)
+            if uid and uid not in living and "deletionTimestamp" not in metadata:
+                place = metadata["namespace"], metadata["name"]
+                await self._parts.cluster.delete(PODS, *place, metadata["uid"])
+                log.info("orphan_deleted", pod=metadata["name"], pool_uid=uid)
 
     async def _sweep_store(self, pools: Sequence[Object]) -> None:
         try:

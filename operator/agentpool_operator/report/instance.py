@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentpool_core.lifecycle import State, Tier
-from agentpool_operator.report.conditions import Problem, kstatus, merged
+from agentpool_operator.plan.views import RecoveryView
+from agentpool_operator.report.conditions import Condition, Problem, kstatus, merged
+from agentpool_operator.report.failures import is_down, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class InstanceReport:
 
     Attributes:
         state: as its host or the store tells; CREATED for one that nobody used yet.
+        recovery: its last failure and what is done about it; None: there was none lately.
         satisfied: whether that is what its spec wants.
         problem: why it is not; None: it is under way, or nothing is wanted.
     """
@@ -31,6 +34,7 @@ class InstanceReport:
     isolation: Sequence[str] = ()
     satisfied: bool = True
     problem: Problem | None = None
+    recovery: RecoveryView | None = None
 
 
 def instance_status(before: Mapping[str, Any], report: InstanceReport, now: float) -> dict[str, Any]:
@@ -38,9 +42,10 @@ def instance_status(before: Mapping[str, Any], report: InstanceReport, now: floa
     under_way = "" if report.satisfied else f"It is {report.state}; what the spec wants is under way."
     problem = report.problem
     if problem is None and report.state is State.ERROR:
-        problem = Problem("AgentFailed", f"{report.reason} See the log of its pod.")
-    words = report.state.value + (f" ({report.reason})" if report.reason else "")
-    conditions = kstatus(problem, under_way, f"{words}.")
+        problem = _failed(report)
+    shown = report.state.value + (f" ({report.reason})" if report.reason else "")
+    conditions = kstatus(problem, under_way, f"{shown}.")
+    conditions += _recovery(before, report)
     return {
         "observedGeneration": report.generation,
         "conditions": merged(before.get("conditions") or (), conditions, report.generation, now),
@@ -52,3 +57,39 @@ def instance_status(before: Mapping[str, Any], report: InstanceReport, now: floa
         "epoch": report.epoch,
         "isolation": list(report.isolation),
     }
+
+
+def _failed(report: InstanceReport) -> Problem:
+    recovery = report.recovery
+    if recovery is None:
+        return Problem("AgentFailed", f"{report.reason} See the log of its pod.")
+    if recovery.escalated:
+        remedy = "It is left alone: mend the cause, then resume it."
+        return Problem(recovery.cause, f"{words(recovery)} {remedy}", stalled=True)
+    return Problem(recovery.cause, f"{words(recovery)} It is brought back by itself.")
+
+
+def _recovery(before: Mapping[str, Any], report: InstanceReport) -> list[Condition]:
+    """Recovering and Escalated; only on an instance that ever failed."""
+    recovery = report.recovery
+    if recovery is None:
+        known = {one.get("type") for one in before.get("conditions") or ()}
+        kept = [kind for kind in ("Recovering", "Escalated") if kind in known]
+        return [Condition(kind, False, "Settled") for kind in kept]
+    down = is_down(report.state, recovery)
+    said = words(recovery)
+    return [
+        Condition("Recovering", down and not recovery.escalated, recovery.strategy.capitalize(), said),
+        Condition("Escalated", down and recovery.escalated, recovery.strategy.capitalize(), said),
+    ]
+
+
+def strategy_change(before: Mapping[str, Any], report: InstanceReport) -> Problem | None:
+    """The words of an Event, when another strategy of recovery is followed than before."""
+    recovery = report.recovery
+    past: Mapping[str, Any] = next(
+        (one for one in before.get("conditions") or () if one.get("type") == "Recovering"), {}
+    )
+    if recovery is None or past.get("reason") == recovery.strategy.capitalize():
+        return None
+    return Problem(f"Recovery{recovery.strategy.capitalize()}", words(recovery))

@@ -12,6 +12,7 @@ from agentpool_core.config import EffectivePool
 from agentpool_core.lifecycle import State
 from agentpool_operator.plan.views import RESIDENT, HeldView, HostView, PodView, Trouble
 from agentpool_operator.report.conditions import Condition, Problem, kstatus, merged
+from agentpool_operator.report.failures import failing
 
 BUSY_SECONDS = 10.0
 """An instance shows as BUSY only after so long: requests end in milliseconds, and each were two writes."""
@@ -25,6 +26,8 @@ _REMEDIES = {
     Trouble.CRASH: "See the log of the named container.",
     Trouble.REFUSED: "See the message of the node.",
 }
+STUCK = "ProgressDeadlineExceeded"
+_STUCK_REMEDY = "Correct the spec, or restore the last one that worked: either goes on by itself."
 _ORDER = [Trouble.AGENT, Trouble.IMAGE, Trouble.SECRET, Trouble.QUOTA, Trouble.UNSCHEDULABLE]
 _NOT_LOADABLE = ("cannot import", "has no class", "has no setup", "importing the agent", "names no class")
 
@@ -89,16 +92,28 @@ def host_problems(hosts: Iterable[HostView]) -> list[Problem]:
     return []
 
 
-def deployment_problems(deployment: Mapping[str, Any] | None) -> list[Problem]:
-    """What the Deployment's controller says is wrong."""
+def deployment_problems(
+    deployment: Mapping[str, Any] | None, troubles: Sequence[Problem] = ()
+) -> list[Problem]:
+    """What the Deployment's controller says is wrong; `troubles`: of its pods, the clearest first."""
     status = (deployment or {}).get("status") or {}
-    for one in status.get("conditions") or ():
-        if one.get("type") == "ReplicaFailure" and one.get("status") == "True":
-            message = str(one.get("message", ""))
-            quota = "exceeded quota" in message
-            trouble = Trouble.QUOTA if quota else Trouble.REFUSED
-            return [Problem(trouble.value, f"{message[:400]}. {_REMEDIES[trouble]}")]
-    return []
+    said = {one.get("type"): one for one in status.get("conditions") or ()}
+    problems = []
+    failure, progress = said.get("ReplicaFailure") or {}, said.get("Progressing") or {}
+    if failure.get("status") == "True":
+        message = str(failure.get("message", ""))
+        trouble = Trouble.QUOTA if "exceeded quota" in message else Trouble.REFUSED
+        problems.append(Problem(trouble.value, f"{message[:400]}. {_REMEDIES[trouble]}"))
+    generation = int(((deployment or {}).get("metadata") or {}).get("generation") or 0)
+    seen = int(status.get("observedGeneration") or 0) >= generation
+    # What it says of a spec that was replaced since is past.
+    if seen and progress.get("status") == "False" and progress.get("reason") == STUCK:
+        serving = int(status.get("readyReplicas") or 0)
+        why = (*problems, *troubles)
+        message = f"The rollout of the shared pods is stuck; {serving} pods serve on. "
+        message += why[0].message if why else _STUCK_REMEDY
+        problems.insert(0, Problem(STUCK, message, True))
+    return problems
 
 
 def pool_status(before: Mapping[str, Any], report: PoolReport, now: float, clock: float) -> dict[str, Any]:
@@ -112,12 +127,9 @@ def pool_status(before: Mapping[str, Any], report: PoolReport, now: float, clock
     resident = sum(
         1 for host in report.hosts.values() for held in host.instances.values() if held.state in RESIDENT
     )
-    problems = [
-        *report.problems,
-        *deployment_problems(report.deployment),
-        *host_problems(report.hosts.values()),
-        *pod_problems(report.pods),
-    ]
+    troubles = [*host_problems(report.hosts.values()), *pod_problems(report.pods)]
+    stuck = deployment_problems(report.deployment, troubles)
+    problems = [*report.problems, *stuck, *troubles]
     reconciling = _under_way(report, ready_replicas)
     # Trouble of spare pods alone does not take the pool's readiness: requests are served.
     worst = problems[0] if problems and (report.problems or reconciling) else None
@@ -189,20 +201,37 @@ def _others(report: PoolReport, problems: Sequence[Problem]) -> list[Condition]:
     store = Condition(
         "StoreReady", not report.store, "Unsafe" if report.store else "Ready", " ".join(report.store)
     )
-    return [warm, store, lost]
+    return [warm, store, lost, failing(report.hosts.values())]
+
+
+_COUNTS = frozenset({"resident", "instances", "generic"})
 
 
 def counts_only(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether two statuses differ in nothing but counts of instances, whose writing may wait."""
+    """Whether two statuses differ in nothing but counts, of instances and of waiting pods, whose writing may
+    be put off."""
 
     def rest(status: Mapping[str, Any]) -> dict[str, Any]:
-        found = {key: value for key, value in status.items() if key not in ("resident", "instances")}
+        found = {key: value for key, value in status.items() if key not in _COUNTS}
         return found | {"conditions": [_essence(one) for one in status.get("conditions") or ()]}
 
     return rest(before) == rest(after)
 
 
+def refills(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether as many pods wait as are wanted, and the status did not say so yet."""
+
+    def full(status: Mapping[str, Any]) -> bool:
+        generic = status.get("generic") or {}
+        return bool(generic.get("wanted") == generic.get("ready"))
+
+    return full(after) and not full(before)
+
+
 def _essence(condition: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A condition without the words that count pods: they follow with the next write."""
-    generation = condition.get("observedGeneration")
-    return condition.get("type"), condition.get("status"), condition.get("reason"), generation
+    """A condition without the words that count pods: they follow with the next write. That pods are being
+    made is such a word, too; that they cannot be is not."""
+    generation, kind = condition.get("observedGeneration"), condition.get("type")
+    if kind == "WarmupComplete" and condition.get("reason") in ("Complete", "Progressing"):
+        return kind, generation
+    return kind, condition.get("status"), condition.get("reason"), generation

@@ -12,17 +12,16 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from agentpool_core.names import StoreKeys
+from agentpool_operator.store.servers import Servers
 
 log = structlog.get_logger(__name__)
 
@@ -89,14 +88,7 @@ class StoreAdmin:
     def __init__(self, url: str, realm: str) -> None:
         self.url = url
         self._registry = f"agentpool:pools:{realm}"
-        self._redis = Redis.from_url(
-            url,
-            protocol=2,
-            socket_timeout=CALL_SECONDS,
-            socket_connect_timeout=CALL_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=True,
-        )
+        self._servers = Servers(url, CALL_SECONDS)
         self._granted: dict[str, str] = {}
 
     async def grant(self, access: PoolAccess, name: str, force: bool = False) -> None:
@@ -110,6 +102,7 @@ class StoreAdmin:
             return
         before = await self._line(access.user)
         await self._do("ACL", "SETUSER", access.user, *access.rules)
+        await self._on_replicas("ACL", "SETUSER", access.user, *access.rules)
         if before != await self._line(access.user):
             await self._save()
             log.info("store_user_set", pool_uid=access.uid)
@@ -134,6 +127,7 @@ class StoreAdmin:
         for uid in gone:
             # First the user, whose connections end with it: nobody writes any more. Then the keys.
             await self._do("ACL", "DELUSER", USER_PREFIX + uid)
+            await self._on_replicas("ACL", "DELUSER", USER_PREFIX + uid)
             await self._save()
             await self._erase(StoreKeys(uid).prefix)
             await self._do("HDEL", self._registry, uid)
@@ -158,7 +152,7 @@ class StoreAdmin:
 
     async def close(self) -> None:
         """Drop connections."""
-        await self._redis.aclose()
+        await self._servers.close()
 
     async def _line(self, user: str) -> str:
         lines: list[str] = await self._do("ACL", "LIST")
@@ -188,10 +182,21 @@ class StoreAdmin:
         pairs = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
         return str(pairs.get(name, ""))
 
+    async def _on_replicas(self, *command: Any) -> None:
+        # Redis does not replicate users. A replica that is away now gets them at the next full pass.
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                async for replica in self._servers.replicas():
+                    await replica.execute_command(*command)
+                    with suppress(ResponseError):
+                        await replica.execute_command("ACL", "SAVE")
+        except (TimeoutError, RedisError, OSError) as exc:
+            log.warning("store_replica_not_told", reason=f"{type(exc).__name__}: {exc}")
+
     async def _do(self, *command: Any) -> Any:
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                return await self._redis.execute_command(*command)
+                return await self._servers.master.execute_command(*command)
         except TimeoutError as exc:
             raise StoreAway(f"Redis did not answer in {CALL_SECONDS:g} s.") from exc
         except (RedisError, OSError) as exc:

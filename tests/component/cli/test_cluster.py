@@ -45,6 +45,7 @@ class Gateway:
 
     port: int = 0
     seen: list[tuple[str, str]] = field(default_factory=list)
+    answer: dict[str, Any] = field(default_factory=lambda: {"id": "inst-1", "state": "READY"})
 
 
 @pytest.fixture
@@ -55,12 +56,14 @@ def gateway() -> Iterator[Gateway]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             made.seen.append((self.path, self.headers.get("authorization", "")))
-            text = json.dumps({"id": "inst-1", "state": "READY"}).encode()
+            text = json.dumps(made.answer).encode()
             self.send_response(200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
+
+        do_DELETE = do_GET
 
         def log_message(self, format: str, *arguments: Any) -> None: ...
 
@@ -204,3 +207,28 @@ def test_doctor_reports_every_check_and_its_exit_code_tells(machine: Machine, ga
     }
     assert "Push it." in found["pool team-a/support"]["text"]
     assert gateway.seen == [("/readyz", "")]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_declared_instances_that_forget_leaves_are_named_where_they_can_be_read(
+    machine: Machine, gateway: Gateway, readable: bool
+) -> None:
+    declared = {"id": "inst-1", "project_id": "shop", "declared_uid": "uid-1"}
+    counts = {
+        "erased": 3,
+        "remaining": 0,
+        "busy": 0,
+        "declared_count": 1,
+        "declared": [declared],
+        "failed": [],
+    }
+    gateway.answer = {"tenant_id": "a/b", "complete": False, **counts}
+    items = {"items": [{"metadata": {"namespace": "team-a", "name": "kim", "uid": "uid-1"}}]}
+    machine.answers["get agentinstances"] = (
+        (0, json.dumps(items), "") if readable else (1, "", "Error from server (Forbidden): no")
+    )
+    done = machine.run("forget", "--tenant", "a/b", "--yes", "--pool", "support")
+    assert done.returncode == 1, done.stderr
+    assert gateway.seen == [("/api/v1/namespaces/team-a/pools/support/tenants/a%2Fb", "")]
+    assert ("kubectl delete agentinstance --namespace team-a kim" in done.stdout) is readable
+    assert ("the AgentInstance with UID uid-1" in done.stdout) is not readable

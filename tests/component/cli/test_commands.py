@@ -87,6 +87,46 @@ def test_an_instance_is_listed_paused_resumed_and_deleted(pool: DevPool) -> None
     assert '"habits": {}' in pool.agentpool("invoke", *where, "report").stdout, "the state was erased"
 
 
+def test_state_is_exported_imported_and_forgotten(pool: DevPool, tmp_path: Path) -> None:
+    where = ("--tenant", "ann", "--project", "copy")
+    pool.agentpool("invoke", *where, '{"did": "reading"}')
+    name = pool.agentpool("instances", *where, "-o", "name").stdout.strip().removeprefix("instance/")
+    file = tmp_path / "ann.agentpool"
+    done = pool.agentpool("export", name, "-o", str(file))
+    assert done.stderr.startswith("exported tenant ann, project copy of default/habits: ")
+    assert (file.stat().st_mode & 0o777, done.stdout) == (0o600, "")
+    refused = pool.agentpool("import", str(file), check=False)
+    assert (refused.returncode, "code: InstanceExists" in refused.stderr) == (1, True)
+    assert pool.agentpool("import", str(file), "--project", "second", "-o", "name").stdout.startswith(
+        "instance/"
+    )
+    assert (
+        '"reading": 1' in pool.agentpool("invoke", "--tenant", "ann", "--project", "second", "report").stdout
+    )
+    file.write_bytes(file.read_bytes()[:-1])
+    damaged = pool.agentpool("import", str(file), "--project", "third", check=False)
+    assert (damaged.returncode, "ends too early" in damaged.stderr) == (1, True)
+    asked = pool.agentpool("forget", "--tenant", "ann", check=False)
+    assert (asked.returncode, "--yes" in asked.stderr) == (1, True)
+    assert pool.agentpool("forget", "--tenant", "ann", "--yes").stdout == "tenant ann: 2 instances erased\n"
+    assert pool.agentpool("instances", "--tenant", "ann").stdout == ""
+
+
+def test_an_export_that_fails_leaves_no_file(pool: DevPool, tmp_path: Path) -> None:
+    done = pool.agentpool("export", "inst-missing", "-o", str(tmp_path / "file"), check=False)
+    assert (done.returncode, "code: InstanceNotFound" in done.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_instance_is_moved_to_the_tier_that_it_has_and_left_to_the_pool_again(pool: DevPool) -> None:
+    where = ("--tenant", "kim", "--project", "move")
+    pool.agentpool("invoke", *where, '{"did": "reading"}')
+    name = pool.agentpool("instances", *where, "-o", "name").stdout.strip().removeprefix("instance/")
+    for tier, pinned in (("warm", True), ("auto", False)):
+        moved = json.loads(pool.agentpool("move", name, "--tier", tier, "-o", "json").stdout)
+        assert (moved["tier"], moved["pinned"]) == ("WARM", pinned)
+
+
 def test_lists_are_filtered_and_have_every_form(pool: DevPool) -> None:
     for project in ("x", "y"):
         pool.agentpool("invoke", "--tenant", "lee", "--project", project, "report")

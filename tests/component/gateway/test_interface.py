@@ -20,6 +20,12 @@ from support.waiting import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 POOL = "/api/v1/pool"
+CONTENT = {
+    "invoke": body(),
+    "create_instance": {"tenant_id": "t", "project_id": "p"},
+    "move_instance": {"tier": "WARM"},
+}
+"""Bodies of the operations that take one."""
 
 
 def stored(number: int, tenant: str = "tenant") -> types_pb2.Instance:
@@ -175,11 +181,10 @@ async def test_every_operation_of_the_table_answers_on_both_paths(
         for prefix in (DEFAULT_POOL, named):
             for one in OPERATIONS:
                 held = host.hold("tenant", "project")
-                path = prefix + one.path.replace("{instance_id}", held.id)
-                content = {"invoke": body(), "create_instance": {"tenant_id": "t", "project_id": "p"}}.get(
-                    one.id
-                )
-                answer = await client.request(one.method, path, json=content)
+                path = prefix + one.path.format(instance_id=held.id, tenant_id="tenant")
+                content = CONTENT.get(one.id)
+                params = {"tenant_id": "t", "project_id": "p"} if one.id == "import_instance" else {}
+                answer = await client.request(one.method, path, json=content, params=params)
                 assert answer.status_code == one.status, (path, answer.text)
         document = (await client.get("/openapi.json")).json()
         assert NAMED_POOL + "/invoke" in document["paths"]

@@ -18,6 +18,7 @@ from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc, host_pb2, types_pb
 from support.callers import body
 from support.fake_host import Context, FakeHost, chunk, done
 from support.gateways import CallKeys, running_gateway
+from support.waiting import eventually
 
 Events = AsyncIterator[types_pb2.InvokeEvent]
 SSE = {"accept": "text/event-stream"}
@@ -152,6 +153,25 @@ async def test_a_caller_that_goes_away_cancels_its_request(
             await client.aclose()
             await asyncio.wait_for(cancelled.wait(), 5)
         assert "request_failed" not in gateway.log
+
+
+async def test_with_a_delay_readiness_goes_first_and_requests_are_still_taken(
+    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
+) -> None:
+    host = await start_host()
+    async with running_gateway(tmp_path, keys, [(pool, [host])], shutdown_delay_seconds=1.5) as gateway:
+        await gateway.sees(1)
+        client = gateway.client()
+        assert (await client.get("/readyz")).status_code == 200
+        gateway.process.terminate()
+
+        async def not_ready() -> bool:
+            return (await client.get("/readyz")).status_code == 503
+
+        await eventually(not_ready)
+        async with httpx.AsyncClient(base_url=gateway.url) as newcomer:
+            assert (await newcomer.post(INVOKE, json=body())).status_code == 200
+        assert await gateway.stop() == 0
 
 
 async def test_on_sigterm_requests_in_flight_end_and_streams_are_told(

@@ -136,7 +136,7 @@ async def test_a_setup_that_fails_is_not_tried_again_before_its_back_off() -> No
             await pod.client.invoke("t", "p")
 
     assert fourth.value.retry_after_seconds is not None
-    assert 1 < fourth.value.retry_after_seconds <= 2
+    assert 1 < fourth.value.retry_after_seconds <= 3
 
 
 async def test_a_setup_that_hangs_has_a_deadline() -> None:

@@ -7,6 +7,7 @@ import asyncio
 
 import pytest
 
+from agentpool_agent.zygote import procfs
 from agentpool_core.errors import AgentPoolError, InstanceCrashed
 from support.hosts import COUNTER, FAULTY, host_pod, instance_id, pool_config
 from support.redis import RedisServer
@@ -63,6 +64,25 @@ async def test_a_crash_goes_back_to_the_last_acknowledged_state(redis: RedisServ
 
     assert view.state in ("ERROR", "PAUSED")
     assert reply.output == 2
+
+
+async def test_a_spinning_instance_is_held_to_its_quota_and_its_neighbour_answers() -> None:
+    async with host_pod(pool_config(agent=FAULTY, cpu_millis=20, spares=0)) as pod:
+        await pod.client.invoke("t", "spinning")
+        assert pod.zygote is not None
+        (pid,) = procfs.children(pod.zygote.pid)
+        await pod.client.invoke("t", "neighbour")
+        spinning = pod.client.begin("t", "spinning", {"spin": 3600}, timeout=30)
+        await spinning.read()
+        for number in range(50):
+            assert (await pod.client.invoke("t", "neighbour", number)).output == number
+            await asyncio.sleep(0.1)
+        used = procfs.read(pid)
+        spinning.cancel()
+
+    # It saved up 0.2 s, is looked at once in a second, and may use 0.02 of a core from then on.
+    assert used is not None
+    assert used.cpu_seconds < 2.5
 
 
 async def test_a_flood_ends_as_an_error_of_its_own_request() -> None:

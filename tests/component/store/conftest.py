@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from agentpool_agent.store import RedisStore
+from agentpool_agent.store import MemoryStore, RedisStore, Store
 from support.redis import RedisServer, redis_server
 
 _pool_numbers = itertools.count(1)
@@ -50,6 +50,21 @@ def own_server() -> Iterator[RedisServer]:
 @pytest.fixture
 def pool_uid() -> str:
     return f"pool-{next(_pool_numbers)}"
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def each_store(
+    request: pytest.FixtureRequest, server: RedisServer, pool_uid: str, clock: Clock
+) -> AsyncIterator[Store]:
+    """Both stores, one after the other."""
+    made: Store
+    if request.param == "memory":
+        made = MemoryStore("ns", "pool", clock=clock)
+    else:
+        made = RedisStore(server.url, pool_uid, "ns", "pool", clock=clock)
+    await made.initialise()
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from agentpool_agent.store import Caps, Checkpoint, Claim, MemoryStore, RedisStore, Store, Write
+from agentpool_agent.store import Caps, Checkpoint, Claim, RedisStore, Store, Write
 from agentpool_agent.store.base import IDEMPOTENCY_KEPT, IDEMPOTENCY_SECONDS, SWAP_SECONDS
 from agentpool_core.errors import (
     AgentPoolError,
@@ -35,18 +35,9 @@ def claim(owner: Incarnation = A1, **changes: Any) -> Claim:
     return replace(Claim(KEY, owner, Tier.WARM), **changes)
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def store(
-    request: pytest.FixtureRequest, server: Any, pool_uid: str, clock: Any
-) -> AsyncIterator[Store]:
-    made: Store
-    if request.param == "memory":
-        made = MemoryStore("ns", "pool", clock=clock)
-    else:
-        made = RedisStore(server.url, pool_uid, "ns", "pool", clock=clock)
-    await made.initialise()
-    yield made
-    await made.close()
+@pytest.fixture
+def store(each_store: Store) -> Store:
+    return each_store
 
 
 async def test_a_new_instance_is_fresh_and_its_epoch_is_the_time(store: Store, clock: Any) -> None:

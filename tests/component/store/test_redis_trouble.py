@@ -15,7 +15,6 @@ from agentpool_agent.store import Claim, Ownership, RedisStore, Write
 from agentpool_agent.store.client import Argument, RedisClient
 from agentpool_agent.store.scripts import Script
 from agentpool_core.errors import (
-    AgentCreationFailed,
     InstanceNotFound,
     OwnershipLost,
     StoreDataLost,
@@ -215,6 +214,7 @@ WRONG = [
     pytest.param(KEYS.counts, id="counts"),
     pytest.param(KEYS.record(KEY.instance_id), id="record"),
     pytest.param(KEYS.checkpoint(KEY.instance_id), id="checkpoint"),
+    pytest.param(KEYS.previous(KEY.instance_id), id="previous"),
     pytest.param(KEYS.idempotency(KEY.instance_id), id="finals"),
     pytest.param(KEYS.idempotency_order(KEY.instance_id), id="order of finals"),
 ]
@@ -249,27 +249,6 @@ async def test_a_key_of_a_wrong_type_is_refused_before_anything_is_changed(
     if not failed:
         with pytest.raises(StoreUnavailable):
             await store.claim(Claim(InstanceKey("ns", "pool", "other", "p"), B1, Tier.HOT))
-
-
-async def test_a_damaged_part_is_not_restored(store: RedisStore, raw: Redis) -> None:
-    owned = await store.claim(CLAIM)
-    await store.save(owned, Write({"a": b"1"}))
-    field = "part:a"
-    sealed: Any = await raw.hget(KEYS.checkpoint(KEY.instance_id), field)
-    await raw.hset(KEYS.checkpoint(KEY.instance_id), field, sealed[:-1] + b"2")
-    with pytest.raises(AgentCreationFailed, match="'a'"):
-        await store.load(owned)
-
-
-async def test_a_full_store_refuses_writes_and_keeps_what_it_has(store: RedisStore, raw: Redis) -> None:
-    owned = await store.claim(CLAIM)
-    await store.save(owned, Write({"a": b"1"}))
-    await raw.config_set("maxmemory", "1mb")
-    with pytest.raises(StoreUnavailable):
-        await store.save(owned, Write({"a": b"2", "b": b"2"}, finals={"k": b"1"}))
-    assert (await store.load(owned)).parts == {"a": b"1"}
-    await raw.config_set("maxmemory", "0")
-    await store.save(owned, Write({"a": b"2"}))
 
 
 async def test_scripts_are_sent_again_after_the_server_forgot_them(store: RedisStore, raw: Redis) -> None:

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
 
-from agentpool_agent.store import RedisStore, Write
+from agentpool_agent.store import Checkpoint, RedisStore, Write
 from agentpool_core.errors import StoreUnavailable
-from agentpool_core.lifecycle import PauseReason
+from agentpool_core.lifecycle import PauseReason, Tier
 from support.redis import RedisServer
 from support.store_calls import A1, CALLS, CLAIM, KEY
+
+HELD_OR_NOT = ("register", "release", "pause", "erase", "place", "plant", "load of the previous state")
+"""Calls that need another state of the instance than the others."""
 
 PROBLEMS = [
     pytest.param({}, ["appendonly"], id="without persistence"),
@@ -34,6 +38,10 @@ async def test_problems_name_what_to_set(
     assert all(word in problem for word, problem in zip(named, problems, strict=True))
 
 
+IN_ORDER = ("register", "release", "pause", "erase", "place", "plant", "load of the previous state")
+"""Calls that need the instance in a certain state; they are made one by one."""
+
+
 async def test_a_user_limited_to_the_prefix_can_do_all_but_read_the_settings(
     own_server: RedisServer, raw: Redis
 ) -> None:
@@ -48,12 +56,18 @@ async def test_a_user_limited_to_the_prefix_can_do_all_but_read_the_settings(
     await store.initialise()
     owned = await store.claim(CLAIM)
     for name, call in CALLS.items():
-        if name not in ("register", "release", "pause", "erase"):
+        if name not in IN_ORDER:
             await call(store, owned)
     owned = await store.claim(CLAIM)
     await store.save(owned, Write({"a": b"1"}, finals={"k": b"1"}))
     await store.release(await store.register(owned, Write({"a": b"1"})), PauseReason.EVICTED)
     await store.pause(KEY.instance_id, None)
+    await store.place(KEY.instance_id, Tier.HOT)
+    await store.plant(KEY, Tier.WARM, Checkpoint({"a": b"1"}), replace=True)
+    owned = await store.claim(CLAIM)
+    await store.save(owned, Write({"a": b"2"}))
+    await store.load(owned, previous=True)
+    await store.prune(time.time() + 1)
     # It cannot tell, and that is no problem of the store's.
     assert await store.problems() == ()
     await store.erase(KEY.instance_id, A1)

@@ -11,11 +11,19 @@ from pathlib import Path
 import pytest
 
 from agentpool_agent.wire import frames, nursery
+from agentpool_agent.zygote import procfs
 from support.workers import MEBIBYTE, Nursery, WorkerLine, assign, eventually, nursery_of
 
 ECHO = "agentpool_agent.agents.echo:Echo"
 COUNTER = "support.agents.counter:Counter"
 FAULTY = "support.agents.faulty:Faulty"
+
+
+def cpu_seconds(line: WorkerLine) -> float:
+    """What a worker has used since its start."""
+    found = procfs.read(line.pid)
+    assert found is not None
+    return found.cpu_seconds
 
 
 async def ready(host: Nursery, wanted: frames.Assign | None = None) -> WorkerLine:
@@ -141,6 +149,31 @@ async def test_interval_answers_at_once_and_commits_when_asked() -> None:
         await line.expect(frames.Clean)
 
 
+async def test_what_is_done_with_the_agent_is_told_before_it_is_done() -> None:
+    async with nursery_of(FAULTY) as host:
+        (line,) = await host.spawn()
+        line.send(assign(config={"setup": "block"}))
+        await line.until(lambda: line.stages == ["the agent's setup()"])
+        other = await ready(host)
+        assert other.stages == ["the agent's setup()", "the agent's restore()"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        pytest.param({"count": b"3"}, "RestoreFailed", id="a stored state is refused"),
+        pytest.param({"count": b"x"}, "RestoreFailed", id="a stored state cannot be read"),
+    ],
+)
+async def test_a_refused_state_is_told_from_a_failed_setup(parts: dict[str, bytes], code: str) -> None:
+    async with nursery_of("support.agents.fragile:Fragile") as host:
+        (line,) = await host.spawn()
+        line.send(assign(parts, config={"refuse": parts["count"] == b"3"}))
+        failed = await line.expect(frames.SetupFailed)
+        assert failed.code == code
+        assert failed.message.startswith("In the agent's restore(): ValueError")
+
+
 @pytest.mark.parametrize(
     ("how", "code"),
     [
@@ -192,7 +225,7 @@ async def test_memory_over_the_quota_is_a_memory_error_and_the_neighbour_goes_on
     async with nursery_of(FAULTY) as host:
         line, neighbour = await ready(host), await ready(host)
         failure = (await line.ask({"memory": 100 * MEBIBYTE})).failure
-        assert failure is not None and "MemoryError" in failure.message
+        assert failure is not None and failure.code == "MemoryExceeded"
         assert (await line.ask({"memory": 30 * MEBIBYTE})).failure is None
         assert (await neighbour.ask(1)).output == 1
 
@@ -213,6 +246,33 @@ async def test_threads_over_the_limit_end_the_worker_once_it_is_watched() -> Non
         host.send(nursery.Watch(line.worker, 64 * MEBIBYTE, 32))
         assert (await host.exited(line)).reason == "threads"
         assert (await neighbour.ask(1)).output == 1
+
+
+async def test_a_spinning_worker_is_held_to_its_share_and_its_neighbour_answers() -> None:
+    async with nursery_of(FAULTY) as host:
+        line, neighbour, free = await ready(host), await ready(host), await ready(host)
+        host.send(nursery.Watch(line.worker, 64 * MEBIBYTE, 32, cpu_millis=30))
+        began = (cpu_seconds(line), cpu_seconds(free))
+        line.begin({"spin": 3600})
+        free.begin({"spin": 3600})
+        for _ in range(40):
+            assert (await neighbour.ask(1)).output == 1
+            await asyncio.sleep(0.1)
+        used = cpu_seconds(line) - began[0]
+        # 0.3 s saved up, one look of a second without a limit, then 0.03 of a core.
+        assert used < 2.0
+        assert cpu_seconds(free) - began[1] > used, "without a limit it takes more"
+        host.send(nursery.Kill(line.worker))
+        assert (await host.exited(line)).status == -signal.SIGKILL, "also while it rests"
+
+
+async def test_a_worker_that_rests_lives_on_and_answers() -> None:
+    async with nursery_of(FAULTY) as host:
+        line = await ready(host)
+        host.send(nursery.Watch(line.worker, 64 * MEBIBYTE, 32, cpu_millis=10))
+        assert (await line.ask({"spin": 2.5})).output == {"spin": 2.5}
+        host.send(nursery.Watch(line.worker, 64 * MEBIBYTE, 32))
+        assert (await line.ask(1)).output == 1
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,34 @@ async def _answers(client: httpx.AsyncClient) -> bool:
     return await invoke(client) == 200
 
 
+OUTAGE_SECONDS = 20.0
+
+
+async def test_an_api_server_that_is_stopped_stops_no_request(api: ApiServer, tmp_path: Path) -> None:
+    async with running(api, tmp_path) as cluster:
+        cluster.allow("app", rule("invoke", "get"))
+        app, stranger = cluster.client("app"), cluster.client("stranger")
+        fresh = cluster.client("app")
+        assert await invoke(app) == 200
+        loop = asyncio.get_running_loop()
+        found: list[int] = []
+        with api.outage():
+            end = loop.time() + OUTAGE_SECONDS
+            while loop.time() < end:
+                found.append(await invoke(app, project=f"project-{len(found) % 7}"))
+                await asyncio.sleep(0.2)
+            assert await invoke(fresh) == 200, "another token of a known caller"
+            refused = await stranger.post(f"{POOL}/invoke", json=body())
+            problem = refused.json()
+            assert (refused.status_code, problem["code"]) == (503, "Unavailable")
+            assert ("who may call" in problem["detail"], problem["retryable"]) == (True, True)
+            assert refused.headers["retry-after"]
+        assert set(found) == {200}
+        assert await invoke(stranger) == 403
+        await cluster.add_pod("support-after")
+        await cluster.gateway.sees(2, seconds=30)
+
+
 async def test_tenants_are_bound_by_a_role_that_names_them(api: ApiServer, tmp_path: Path) -> None:
     async with running(api, tmp_path, "--set", "gateway.auth.tenantBinding=true") as cluster:
         tenants = rule("invoke", resource="agentpools/tenants", names=["support:acme"])

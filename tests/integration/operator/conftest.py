@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from support.apiserver import ApiServer
+from support.kstatus import disagreement
 from support.operators import Scene, open_scene
+from support.recording import recorded
 from support.redis import RedisServer, redis_server
 
 
@@ -23,5 +25,8 @@ def redis() -> Iterator[RedisServer]:
 async def scene(api: ApiServer, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     """An operator that leads, a node, and nothing else."""
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
-    async with open_scene(api, redis.tcp_url) as scene:
+    places = [f"/apis/agentpool.dev/v1alpha1/{kind}" for kind in ("agentpools", "agentinstances")]
+    async with recorded(api, *places) as states, open_scene(api, redis.tcp_url) as scene:
         yield scene
+    wrong = {f"{why}: {body}" for body in states if (why := disagreement(body))}
+    assert not wrong, wrong

@@ -12,6 +12,8 @@ from agentpool_core.names import StoreKeys
 from agentpool_operator.kube.kinds import BUDGETS, DEPLOYMENTS, INSTANCES, PODS, POOLS, SECRETS, SERVICES
 from agentpool_operator.plan.generic import surge
 from agentpool_operator.reconcile.access import value_of
+from agentpool_operator.reconcile.pool import COUNTS_SECONDS
+from support.fake_hosts import PodHost
 from support.operators import BROKEN, Scene
 from support.redis import RedisServer
 
@@ -30,6 +32,8 @@ async def test_a_pool_becomes_ready_and_then_nothing_is_written(scene: Scene) ->
     await scene.pool(SMALL)
     await scene.until(scene.ready)
     assert (len(await scene.pods("warm")), len(await scene.pods("generic"))) == (2, 2)
+    # Counts may follow a little later.
+    await asyncio.sleep(2 * COUNTS_SECONDS)
     before = await versions(scene)
     # Longer than a resync.
     await asyncio.sleep(3)
@@ -88,6 +92,55 @@ async def test_a_changed_template_replaces_waiting_pods_within_the_bounds(scene:
 
     await scene.until(replaced)
     assert scene.node.most["generic"] <= 4 + surge(4)
+
+
+async def test_more_pods_wait_while_they_are_taken_fast_and_never_more_than_may(scene: Scene) -> None:
+    await scene.pool({"warmup": {"count": 2, "maxCount": 5}})
+    await scene.until(scene.ready)
+    assert (await scene.status(POOLS, "support"))["generic"] == {"wanted": 2, "ready": 2}
+    for number in range(8):
+
+        def free() -> bool:
+            return any(_free(host) for host in scene.node.hosts.values())
+
+        await scene.until(free)
+        next(host for host in scene.node.hosts.values() if _free(host)).arrive("acme", f"p{number}")
+
+    async def five() -> bool:
+        return bool((await scene.status(POOLS, "support"))["generic"] == {"wanted": 5, "ready": 5})
+
+    await scene.until(five)
+    taken = sum(1 for host in scene.node.hosts.values() if host.instances)
+    assert taken == 8
+    assert scene.node.most["generic"] <= taken + 5 + surge(5)
+    # The next operator does not forget what this one learnt.
+    await scene.stop()
+    await scene.start()
+    await asyncio.sleep(3)
+    assert len(await scene.pods("generic")) == taken + 5
+
+
+def _free(host: PodHost) -> bool:
+    return bool(host.status.role == "Generic" and host.status.ready and not host.instances)
+
+
+async def test_a_waiting_pod_that_was_used_and_dies_young_is_replaced_at_once(scene: Scene) -> None:
+    await scene.pool({"warmup": {"count": 1}})
+    await scene.until(scene.ready)
+    host = await scene.host("generic")
+    host.arrive("acme", "short")
+
+    async def replaced() -> bool:
+        return len(await scene.pods("generic")) == 2
+
+    await scene.until(replaced)
+    await scene.node.fail(host.pod, ran_seconds=2)
+
+    async def gone() -> bool:
+        left = await scene.pods("generic")
+        return len(left) == 1 and await scene.ready()
+
+    await scene.until(gone)
 
 
 async def test_shared_pods_go_one_at_a_time_the_emptiest_first(scene: Scene) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from agentpool_operator.app import App
-from agentpool_operator.kube.kinds import INSTANCES, LEASES
+from agentpool_operator.kube.kinds import DEPLOYMENTS, INSTANCES, LEASES, POOLS
 from support.operators import RELEASE, Scene, operator_settings
 
 SMALL = {"warmup": {"count": 2}}
@@ -52,6 +54,32 @@ async def test_a_deletion_that_no_operator_saw_is_carried_out(scene: Scene) -> N
 
     await scene.until(ended)
     assert "terminate" in held[0].calls
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["while it looks", "while nobody looks"])
+async def test_the_pods_of_a_deleted_pool_end_those_of_declared_instances_too(
+    scene: Scene, seen: bool
+) -> None:
+    pool = await scene.pool(SMALL)
+    await scene.instance("vip", "vip", tier="HOT")
+
+    async def lives() -> bool:
+        return len(await scene.pods("hot")) == 1 and await scene.ready()
+
+    await scene.until(lives)
+    if not seen:
+        await scene.stop()
+    deployment = await scene.client.get(DEPLOYMENTS, "default", "support-warm")
+    assert deployment is not None
+    for kind, body in ((POOLS, pool), (DEPLOYMENTS, deployment)):
+        await scene.client.delete(kind, "default", body["metadata"]["name"], body["metadata"]["uid"])
+    if not seen:
+        await scene.start()
+
+    async def gone() -> bool:
+        return not await scene.pods()
+
+    await scene.until(gone)
 
 
 async def test_a_second_operator_waits_and_takes_over_at_once(scene: Scene) -> None:

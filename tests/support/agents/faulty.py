@@ -27,6 +27,8 @@ class Faulty:
                 await asyncio.sleep(3600)
             case "exit":
                 os._exit(7)
+            case "block":
+                time.sleep(3600)  # noqa: ASYNC251 - a hanging agent is what this is
 
     async def handle(self, request: Request, context: Context) -> AsyncIterator[Event]:
         """See the class."""
@@ -36,6 +38,10 @@ class Faulty:
                 os.abort()
             case "hang":
                 time.sleep(3600)  # noqa: ASYNC251 - a hanging agent is what this is
+            case {"spin": seconds}:
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    pass
             case "flood":
                 while True:
                     yield Chunk("x" * 65536)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentpool_cli.arguments import build_parser, run_of
+from agentpool_cli.arguments import build_parser, run_of, with_default_action
 from agentpool_cli.main import describe, main, program_name
 from agentpool_core.errors import PoolExhausted
 
@@ -14,7 +14,11 @@ WRONG = [
     pytest.param(["shout"], id="an unknown command"),
     pytest.param(["invoke"], id="invoke without input"),
     pytest.param(["invoke", "--tier", "LUKEWARM", "x"], id="a tier that does not exist"),
-    pytest.param(["instances"], id="instances without an action"),
+    pytest.param(["move", "inst-1"], id="a move without a tier"),
+    pytest.param(["move", "inst-1", "--tier", "LUKEWARM"], id="a move to a tier that does not exist"),
+    pytest.param(["export", "inst-1"], id="an export without a file"),
+    pytest.param(["import"], id="an import without a file"),
+    pytest.param(["forget"], id="forgetting nobody"),
     pytest.param(["instances", "get"], id="get without an id"),
     pytest.param(["instances", "list", "--state", "SLEEPY"], id="a state that does not exist"),
     pytest.param(["status", "-o", "xml"], id="an unknown form of output"),
@@ -109,6 +113,12 @@ COMMANDS = [
     pytest.param(["invoke", "hello"], "agentpool_cli.commands.invoke", "run", id="invoke"),
     pytest.param(["status"], "agentpool_cli.commands.status", "run", id="status"),
     pytest.param(["doctor"], "agentpool_cli.commands.doctor", "run", id="doctor"),
+    pytest.param(
+        ["move", "i", "--tier", "hot"], "agentpool_cli.commands.instances", "move_instance", id="move"
+    ),
+    pytest.param(["export", "i", "-o", "file"], "agentpool_cli.commands.archive", "export", id="export"),
+    pytest.param(["import", "file"], "agentpool_cli.commands.archive", "plant", id="import"),
+    pytest.param(["forget", "--tenant", "t"], "agentpool_cli.commands.forget", "run", id="forget"),
     *(
         pytest.param(
             ["instances", action, *arguments],
@@ -131,6 +141,21 @@ COMMANDS = [
 def test_every_command_finds_its_function(argv: list[str], module: str, function: str) -> None:
     run = run_of(build_parser("agentpool").parse_args(argv))
     assert (run.__module__, run.__name__) == (module, function)
+
+
+ACTIONS = [
+    pytest.param(["instances"], ["instances", "list"], id="alone"),
+    pytest.param(["instances", "-o", "json"], ["instances", "list", "-o", "json"], id="before a flag"),
+    pytest.param(["instances", "get", "i"], ["instances", "get", "i"], id="not before another action"),
+    pytest.param(["instances", "--help"], ["instances", "--help"], id="not before a question for help"),
+    pytest.param(["status"], ["status"], id="not for other commands"),
+    pytest.param([], [], id="not for nothing"),
+]
+
+
+@pytest.mark.parametrize(("given", "meant"), ACTIONS)
+def test_instances_without_an_action_are_listed(given: list[str], meant: list[str]) -> None:
+    assert with_default_action(given) == meant
 
 
 def test_tiers_may_be_written_small() -> None:

@@ -51,8 +51,13 @@ def test_a_list_is_a_table_with_aligned_columns() -> None:
 
 def test_wide_shows_more_columns() -> None:
     title, row = list_text([INSTANCE], "wide", NOW).splitlines()
-    assert title.split()[-4:] == ["REQUESTS", "MEMORY", "EPOCH", "ORIGIN"]
-    assert row.split()[-5:] == ["12", "3.1", "MB", "7", "observed"]
+    assert title.split()[-5:] == ["REQUESTS", "MEMORY", "EPOCH", "ORIGIN", "RECOVERY"]
+    assert row.split()[-6:] == ["12", "3.1", "MB", "7", "observed", "-"]
+
+
+def test_wide_shows_what_is_done_about_a_failure() -> None:
+    failed = {**INSTANCE, "recovery": {"strategy": "ESCALATE", "cause": "Hang"}}
+    assert list_text([failed], "wide", NOW).splitlines()[1].endswith("ESCALATE (Hang)")
 
 
 def test_json_yaml_and_names_are_for_programs() -> None:

@@ -31,7 +31,7 @@ PROMISED = {
     "enabled": True,
     "default_tier": "WARM",
     "instances_per_host": 50,
-    "warmup": {"enabled": True, "count": 5},
+    "warmup": {"enabled": True, "count": 5, "max_count": None},
     "limits": {
         "max_instances": 100,
         "min_instances": 2,
@@ -42,7 +42,14 @@ PROMISED = {
         "creation_timeout_seconds": 30.0,
         "request_timeout_seconds": 60.0,
     },
-    "checkpoint": {"storage": "Redis", "durability": "Response", "interval_seconds": 60.0},
+    "checkpoint": {
+        "storage": "Redis",
+        "durability": "Response",
+        "interval_seconds": 60.0,
+        "retention_seconds": None,
+    },
+    "health": {"interval_seconds": 30.0, "timeout_seconds": 10.0},
+    "recovery": {"enabled": True, "max_failures_per_hour": 5, "pattern_window_minutes": 60},
     "isolation": {"required": (), "network": "None", "subprocesses": False},
 }
 
@@ -103,6 +110,11 @@ OTHER = {
     "AGENT_POOL_MAX_IDLE_SECONDS": ("0", "tiers.WARM.idle_seconds", 0),
     "AGENT_POOL_CHECKPOINT_INTERVAL": ("1.5", "checkpoint.interval_seconds", 1.5),
     "AGENT_POOL_CHECKPOINT_STORAGE": ("memory", "checkpoint.storage", Storage.MEMORY),
+    "AGENT_POOL_HEALTH_CHECK_INTERVAL": ("7.5", "health.interval_seconds", 7.5),
+    "AGENT_POOL_HEALTH_CHECK_TIMEOUT": ("2", "health.timeout_seconds", 2.0),
+    "AGENT_POOL_ENABLE_HA": ("false", "recovery.enabled", False),
+    "AGENT_POOL_MAX_FAILURES_PER_HOUR": ("9", "recovery.max_failures_per_hour", 9),
+    "AGENT_POOL_PATTERN_DETECTION_WINDOW": ("15", "recovery.pattern_window_minutes", 15),
 }
 
 

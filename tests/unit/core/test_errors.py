@@ -58,7 +58,7 @@ def made(cls: type[AgentPoolError]) -> AgentPoolError:
 
 
 ALL = sorted(tree(), key=lambda cls: cls.__name__)
-OURS = [cls for cls in ALL if cls.__module__ == errors.__name__]
+OURS = [cls for cls in ALL if cls.__module__.startswith(errors.__name__)]
 NAMES = [cls.__name__ for cls in OURS]
 
 

@@ -43,6 +43,10 @@ def test_refuses(old: State, new: State) -> None:
         assert after in refused.value.hint
 
 
+def test_every_pair_of_states_is_allowed_or_refused() -> None:
+    assert len(EDGES) + len(REFUSED) == len(State) ** 2 == 49
+
+
 def test_every_move_has_its_name_and_nothing_else_has_one() -> None:
     assert {(str(a), str(b)): name for (a, b), name in OPERATIONS.items()} == EDGES
     assert set(OPERATIONS) == {(old, new) for old, after in MOVES.items() for new in after}

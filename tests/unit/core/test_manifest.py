@@ -82,7 +82,8 @@ BAD = {
     ),
     "an unknown field far from all is answered with the known ones": (
         pool(checkpoint={"colour": 1}),
-        "spec.checkpoint.colour: no such field. Known here: durability, intervalSeconds, storage.",
+        "spec.checkpoint.colour: no such field. Known here: "
+        "durability, intervalSeconds, retentionSeconds, storage.",
     ),
     "a field in snake_case is corrected": (
         tiers(warm={"idle_seconds": 3}),

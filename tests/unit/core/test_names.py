@@ -74,6 +74,7 @@ def test_all_keys_of_a_pool_lie_under_its_prefix_in_one_slot() -> None:
         keys.counts,
         keys.record(instance),
         keys.checkpoint(instance),
+        keys.previous(instance),
         keys.idempotency(instance),
         keys.idempotency_order(instance),
     ]

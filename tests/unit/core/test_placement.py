@@ -54,6 +54,21 @@ def test_hosts_get_shares_in_proportion_to_their_capacity() -> None:
     assert abs(counts["large"] - 4000) < 250
 
 
+def test_hosts_with_a_free_slot_come_before_those_that_have_to_put_an_instance_aside() -> None:
+    room, idle, busy = (
+        Candidate("room", Role.SHARED, WARM, 2, 1, resident=1),
+        Candidate("idle", Role.SHARED, WARM, 2, 0, resident=2),
+        Candidate("busy", Role.SHARED, WARM, 2, 2, resident=2),
+    )
+    assert set(placed([room, idle, busy]).values()) == {"room"}
+    assert set(placed([idle, busy]).values()) == {"idle"}
+
+
+def test_hosts_that_are_all_full_of_idle_instances_share_as_if_they_had_room() -> None:
+    full = [Candidate(name, Role.SHARED, WARM, 2, 0, resident=2) for name in ("a", "b", "c")]
+    assert placed(full) == placed([shared(name, 2) for name in ("a", "b", "c")])
+
+
 def test_a_host_full_of_busy_instances_is_passed_over() -> None:
     hosts = [shared("a", 2, busy=2), shared("b", 2, busy=1)]
     assert set(placed(hosts).values()) == {"b"}

@@ -52,8 +52,9 @@ async def test_it_is_not_ready_before_the_membership_was_read(storage: str) -> N
     assert made.ready
 
 
-async def test_with_memory_it_is_ready_after_every_hosts_snapshot_and_stays_so() -> None:
-    membership, made, table = fleet("Memory")
+@pytest.mark.parametrize("storage", ["Redis", "Memory"])
+async def test_it_is_ready_after_every_host_was_watched_or_tried_and_stays_so(storage: str) -> None:
+    membership, made, table = fleet(storage)
     membership.ready = True
     hosts = [table.add(HostMember(PoolName("default", "support"), p, p, "127.0.0.1:1")) for p in ("a", "b")]
     table.snapshot(hosts[0], HostStatus(incarnation="a/1"), [])
@@ -61,11 +62,4 @@ async def test_with_memory_it_is_ready_after_every_hosts_snapshot_and_stays_so()
     table.disconnected(hosts[1])
     assert made.ready
     table.add(HostMember(PoolName("default", "support"), "c", "c", "127.0.0.1:1"))
-    assert made.ready
-
-
-async def test_with_redis_it_does_not_wait_for_hosts() -> None:
-    membership, made, table = fleet("Redis")
-    membership.ready = True
-    table.add(HostMember(PoolName("default", "support"), "a", "a", "127.0.0.1:1"))
     assert made.ready

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from random import Random
@@ -13,13 +14,15 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from agentpool_core.errors import NotOwner
+from agentpool_core.errors import DeadlineExceeded, NotOwner
 from agentpool_core.names import Incarnation
 from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.membership.base import HostMember, PoolMember, PoolName
-from agentpool_gateway.membership.table import PoolTable
+from agentpool_gateway.membership.starts import MAX_STARTING, Starts
+from agentpool_gateway.membership.table import Host, PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
 from agentpool_proto.v1.host_pb2 import HostStatus
+from agentpool_proto.v1.types_pb2 import Instance
 from agentpool_rpc.status import TRAILER, to_status
 from agentpool_rpc.tokens import TokenSigner, TokenVerifier, Verb, generate_keypair
 from support.builders import effective_pool
@@ -30,17 +33,22 @@ HERE = Incarnation.draw("here", 1, b"rand")
 
 
 class Proof:
-    """A membership that calls every incarnation dead."""
+    """A membership that calls every incarnation dead, or none."""
 
     ready = True
     pools: Mapping[PoolName, PoolMember] = {}
+
+    def __init__(self, proven: bool = True) -> None:
+        self.proven = proven
+        self.asked = 0
 
     def subscribe(self, listener: Callable[[], None]) -> None: ...
 
     def announced(self, incarnation: Incarnation) -> None: ...
 
     async def ended(self, incarnation: Incarnation) -> bool:
-        return True
+        self.asked += 1
+        return self.proven
 
     async def run(self) -> None: ...
 
@@ -74,7 +82,7 @@ async def test_the_end_of_an_owner_takes_a_broken_channel_and_a_proof(
     def authorization(ended: tuple[Incarnation, ...]) -> str:
         return signer.authorization(str(HERE), frozenset({Verb.INVOKE}), ended)
 
-    link = cast("HostLink", SimpleNamespace(host=here, authorization=authorization))
+    link = cast("HostLink", SimpleNamespace(host=here, authorization=authorization, starts=Starts()))
     cast("dict[str, Any]", fleet.links)["here"] = link
     journey = Journey(fleet, table, "inst-1", deadline=time.monotonic() + 60)
     await journey.next_host()
@@ -82,3 +90,83 @@ async def test_the_end_of_an_owner_takes_a_broken_channel_and_a_proof(
     _, token = await journey.next_host()
     claims = TokenVerifier([public], time.time).verify(token, str(HERE), Verb.INVOKE)
     assert claims.ended == proven
+
+
+class World:
+    """Two hosts; the one that holds the instance is silent."""
+
+    def __init__(self, proven: bool) -> None:
+        private, public = generate_keypair()
+        self.membership = Proof(proven)
+        self.verifier = TokenVerifier([public], time.time)
+        self.signer = TokenSigner(private, "test", time.time)
+        self.fleet = Fleet(self.membership, self.signer, Random(1))
+        self.table = PoolTable(effective_pool())
+        self.owner, self.here = self._host("owner", OWNER), self._host("here", HERE)
+        self.table.delta(self.owner, None, [Instance(id="inst-1", epoch=1, state="READY", tier="WARM")], [])
+        self.table.disconnected(self.owner)
+
+    def _host(self, name: str, incarnation: Incarnation) -> Host:
+        host = self.table.add(HostMember(SUPPORT, name, name, "127.0.0.1:1"))
+        status = HostStatus(
+            incarnation=str(incarnation), ready=True, role="Shared", tiers=["WARM"], capacity=5
+        )
+        self.table.snapshot(host, status, [])
+
+        def authorization(ended: tuple[Incarnation, ...]) -> str:
+            return self.signer.authorization(str(incarnation), frozenset({Verb.INVOKE}), ended)
+
+        link = SimpleNamespace(host=host, authorization=authorization, starts=Starts())
+        cast("dict[str, Any]", self.fleet.links)[name] = link
+        return host
+
+    def journey(self, seconds: float) -> Journey:
+        return Journey(self.fleet, self.table, "inst-1", deadline=time.monotonic() + seconds)
+
+
+async def test_a_silent_holder_is_not_called_until_the_deadline() -> None:
+    world = World(proven=False)
+    with pytest.raises(DeadlineExceeded) as caught:
+        await world.journey(0.5).next_host()
+    assert caught.value.retry_after_seconds == 1.0
+    assert 2 <= world.membership.asked < 40, "it looks again and again, with pauses"
+
+
+async def test_a_silent_holder_is_left_as_soon_as_its_end_is_proven() -> None:
+    world = World(proven=False)
+    waiting = asyncio.create_task(world.journey(60).next_host())
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    world.membership.proven = True
+    link, token = await waiting
+    assert link.host is world.here
+    assert world.verifier.verify(token, str(HERE), Verb.INVOKE).ended == {OWNER}
+
+
+async def test_a_holder_that_is_back_is_gone_to() -> None:
+    world = World(proven=False)
+    waiting = asyncio.create_task(world.journey(60).next_host())
+    await asyncio.sleep(0.05)
+    status, held = world.owner.status, list(world.owner.instances.values())
+    world.table.snapshot(world.owner, status, held)
+    assert (await waiting)[0].host is world.owner
+
+
+async def test_only_some_instances_start_at_one_host_and_each_end_lets_the_next_one_begin() -> None:
+    world = World(proven=True)
+    deadline = time.monotonic() + 60
+    journeys = [
+        Journey(world.fleet, world.table, f"new-{number}", deadline, tenant_id="acme")
+        for number in range(MAX_STARTING + 5)
+    ]
+    world.table.remove(world.owner, 0.0)
+    tasks = [asyncio.create_task(journey.next_host()) for journey in journeys]
+    await asyncio.sleep(0.01)
+    assert sum(task.done() for task in tasks) == MAX_STARTING
+    journeys[0].settled()
+    journeys[0].settled()
+    await asyncio.sleep(0.01)
+    assert sum(task.done() for task in tasks) == MAX_STARTING + 1
+    for journey in journeys[1:]:
+        journey.settled()
+    await asyncio.gather(*tasks)

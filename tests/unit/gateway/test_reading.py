@@ -18,7 +18,7 @@ from agentpool_core.errors import AgentPoolError, InvalidRequest, PayloadTooLarg
 from agentpool_core.names import Incarnation
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.static import MembershipError, StaticMembership, parse_members
-from agentpool_gateway.rest.schemas import parse_idempotency_key, parse_invoke, parse_limit, parse_timeout
+from agentpool_gateway.rest.parsing import parse_idempotency_key, parse_invoke, parse_limit, parse_timeout
 from agentpool_gateway.settings import AuthMode, SettingsError, is_loopback, load_settings, split_address
 from support.builders import effective_pool
 

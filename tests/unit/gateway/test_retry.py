@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from agentpool_core import errors
 from agentpool_core.errors import AgentPoolError
 from agentpool_gateway.dispatch.retry import (
+    CAPACITY_SECONDS,
+    MAX_ACCEPTED,
+    MAX_EXHAUSTED,
     MAX_HOPS,
-    MAX_TRIES,
-    UNKNOWN_OWNER_SECONDS,
+    OWNER_SECONDS,
+    RETRY_AFTER_SECONDS,
     Attempt,
     Owner,
     Step,
+    come_back,
     deadline_passed,
     decide,
 )
@@ -25,6 +29,8 @@ DRAINING = errors.Draining("drains")
 CRASHED = errors.InstanceCrashed("died")
 FULL = errors.PoolExhausted("full")
 UNAUTHENTICATED = errors.Unauthenticated("who?")
+OTHER_TIER = errors.NoHost("not COLD")
+TOO_OLD = errors.HostTooOld("what?")
 
 CASES = [
     ("a break before accepted goes elsewhere", Attempt(None, others=True), Step.ELSEWHERE, ""),
@@ -38,11 +44,16 @@ CASES = [
     ),
     (
         "a holder that stays away is given up",
-        Attempt(None, sticky=True, waited_seconds=UNKNOWN_OWNER_SECONDS),
+        Attempt(None, sticky=True, waited_seconds=OWNER_SECONDS),
         Step.FAIL,
         "Unavailable",
     ),
-    ("breaks are not tried for ever", Attempt(None, tries=MAX_TRIES, others=True), Step.FAIL, "Unavailable"),
+    (
+        "a break before accepted goes elsewhere however much was tried and waited",
+        Attempt(None, others=True, acceptances=99, exhausted=99, waited_seconds=99),
+        Step.ELSEWHERE,
+        "",
+    ),
     ("a break after accepted is unknown", Attempt(None, accepted=True), Step.FAIL, "OutcomeUnknown"),
     (
         "a break after accepted is repeated with a key",
@@ -52,7 +63,7 @@ CASES = [
     ),
     (
         "a break after accepted with a key is not repeated for ever",
-        Attempt(None, accepted=True, repeatable=True, tries=MAX_TRIES),
+        Attempt(None, accepted=True, repeatable=True, acceptances=MAX_ACCEPTED),
         Step.FAIL,
         "OutcomeUnknown",
     ),
@@ -60,7 +71,7 @@ CASES = [
     ("a crash is repeated once with a key", Attempt(CRASHED, accepted=True, repeatable=True), Step.AGAIN, ""),
     (
         "a second crash is shown",
-        Attempt(CRASHED, accepted=True, repeatable=True, tries=2),
+        Attempt(CRASHED, accepted=True, repeatable=True, acceptances=2),
         Step.FAIL,
         "InstanceCrashed",
     ),
@@ -80,15 +91,21 @@ CASES = [
         "",
     ),
     (
-        "a draining owner is not waited for without end",
-        Attempt(NOT_OWNER, owner=Owner.DRAINING, waited_seconds=11),
+        "a draining owner is waited for until the deadline",
+        Attempt(NOT_OWNER, owner=Owner.DRAINING, waited_seconds=59, seconds_left=1),
+        Step.WAIT,
+        "",
+    ),
+    (
+        "at the deadline a draining owner is named",
+        Attempt(NOT_OWNER, owner=Owner.DRAINING, waited_seconds=60, seconds_left=0),
         Step.FAIL,
         "NotOwner",
     ),
     ("an unknown owner is waited for", Attempt(NOT_OWNER, owner=Owner.UNKNOWN), Step.WAIT, ""),
     (
-        "an unknown owner is not waited for long",
-        Attempt(NOT_OWNER, owner=Owner.UNKNOWN, waited_seconds=3),
+        "an unknown owner is not waited for without end",
+        Attempt(NOT_OWNER, owner=Owner.UNKNOWN, waited_seconds=OWNER_SECONDS),
         Step.FAIL,
         "NotOwner",
     ),
@@ -97,19 +114,39 @@ CASES = [
     ("the last draining host is waited for", Attempt(DRAINING), Step.WAIT, ""),
     (
         "pods that were all taken are an exhausted pool",
-        Attempt(errors.PodTaken("taken"), waited_seconds=3),
+        Attempt(errors.PodTaken("taken"), waited_seconds=OWNER_SECONDS),
         Step.FAIL,
         "PoolExhausted",
     ),
     ("a full host is left", Attempt(FULL, others=True), Step.ELSEWHERE, ""),
-    ("a second full host decides", Attempt(FULL, others=True, tries=2), Step.FAIL, "PoolExhausted"),
-    ("a host of another tier is left", Attempt(errors.NoHost("not COLD"), others=True), Step.ELSEWHERE, ""),
+    (
+        "the last full host that is asked decides",
+        Attempt(FULL, others=True, exhausted=MAX_EXHAUSTED),
+        Step.FAIL,
+        "PoolExhausted",
+    ),
+    ("a host of another tier is left", Attempt(OTHER_TIER, others=True), Step.ELSEWHERE, ""),
+    ("a host of the right tier may be on its way", Attempt(OTHER_TIER), Step.WAIT, ""),
+    (
+        "a host of the right tier that does not come",
+        Attempt(OTHER_TIER, waited_seconds=CAPACITY_SECONDS),
+        Step.FAIL,
+        "NoHost",
+    ),
+    ("a host of an earlier release is left", Attempt(TOO_OLD, others=True), Step.ELSEWHERE, ""),
+    ("the only host is of an earlier release", Attempt(TOO_OLD), Step.FAIL, "HostTooOld"),
+    (
+        "a holder of an earlier release is not left",
+        Attempt(TOO_OLD, others=True, sticky=True),
+        Step.FAIL,
+        "HostTooOld",
+    ),
     ("the only full host decides", Attempt(FULL), Step.FAIL, "PoolExhausted"),
-    ("lost ownership before accepted is tried again", Attempt(errors.OwnershipLost("lost")), Step.AGAIN, ""),
+    ("lost ownership before accepted is tried again", Attempt(errors.OwnershipLost("lost")), Step.WAIT, ""),
     ("a host that does not know us has restarted", Attempt(UNAUTHENTICATED), Step.WAIT, ""),
     (
         "our trouble with a host is not the caller's",
-        Attempt(UNAUTHENTICATED, waited_seconds=3),
+        Attempt(UNAUTHENTICATED, waited_seconds=OWNER_SECONDS),
         Step.FAIL,
         "Unavailable",
     ),
@@ -145,27 +182,70 @@ failures: st.SearchStrategy[AgentPoolError | None] = st.one_of(
 )
 
 
-@given(
-    failures, st.integers(1, 9), st.floats(0, 20), st.floats(-1, 60), st.booleans(), st.sampled_from(Owner)
-)
+owners = st.sampled_from(Owner)
+
+
+@given(failures, st.integers(1, 9), st.floats(0, 20), st.floats(-1, 60), st.booleans(), owners)
 def test_an_accepted_request_without_key_is_never_done_twice(
-    failure: AgentPoolError | None, tries: int, waited: float, left: float, others: bool, owner: Owner
+    failure: AgentPoolError | None, accepted: int, waited: float, left: float, others: bool, owner: Owner
 ) -> None:
-    attempt = Attempt(failure, True, False, tries, 0, waited, left, others, owner)
+    attempt = Attempt(failure, True, False, accepted, 1, 0, waited, left, others, owner)
     assert decide(attempt).step is Step.FAIL
 
 
-@given(failures, st.booleans(), st.booleans(), st.sampled_from(Owner), st.booleans(), st.booleans())
-def test_a_request_that_tried_and_waited_enough_ends(
-    failure: AgentPoolError | None, accepted: bool, repeatable: bool, owner: Owner, others: bool, sticky: bool
+@given(failures, st.integers(1, 99), st.floats(0, 99), st.booleans(), st.booleans(), st.booleans(), owners)
+def test_the_outcome_is_unknown_of_accepted_requests_alone(
+    failure: AgentPoolError | None,
+    counts: int,
+    waited: float,
+    others: bool,
+    sticky: bool,
+    ended: bool,
+    owner: Owner,
 ) -> None:
-    if owner is Owner.ENDED:
-        # Ends by itself: each owner is proven dead once.
-        owner = Owner.UNKNOWN
-    attempt = Attempt(failure, accepted, repeatable, MAX_TRIES, MAX_HOPS, 20.0, 1.0, others, owner, sticky)
+    attempt = Attempt(
+        failure, False, False, counts, counts, counts, waited, 1.0, others, owner, sticky, ended
+    )
+    error = decide(attempt).error
+    assert isinstance(failure, errors.OutcomeUnknown) or not isinstance(error, errors.OutcomeUnknown)
+
+
+@given(failures, st.booleans(), owners, st.booleans(), st.booleans(), st.booleans())
+def test_a_request_that_was_not_accepted_ends_with_its_deadline(
+    failure: AgentPoolError | None,
+    repeatable: bool,
+    owner: Owner,
+    others: bool,
+    sticky: bool,
+    ended: bool,
+) -> None:
+    attempt = Attempt(failure, False, repeatable, 0, 0, 0, 0.0, 0.0, others, owner, sticky, ended)
     assert decide(attempt).step is Step.FAIL
+
+
+@given(failures, st.floats(0, 99), st.booleans(), owners)
+def test_nothing_is_tried_again_without_a_pause_at_the_only_host(
+    failure: AgentPoolError | None, waited: float, sticky: bool, owner: Owner
+) -> None:
+    attempt = Attempt(failure, waited_seconds=waited, others=False, owner=owner, sticky=sticky)
+    if not isinstance(failure, errors.NotOwner):
+        assert decide(attempt).step in (Step.WAIT, Step.FAIL)
 
 
 def test_a_deadline_after_accepted_says_that_the_outcome_is_unknown() -> None:
     assert deadline_passed(True).details == {"outcome": "unknown"}
     assert deadline_passed(False).details == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        pytest.param(errors.Draining("d"), RETRY_AFTER_SECONDS, id="a refusal for now has a default"),
+        pytest.param(errors.Unavailable("u", retry_after_seconds=7.0), 7.0, id="what was said counts"),
+        pytest.param(errors.PoolDisabled("off"), None, id="what waiting does not mend has none"),
+        pytest.param(errors.OutcomeUnknown("?"), None, id="an unknown outcome has none"),
+        pytest.param(deadline_passed(False), RETRY_AFTER_SECONDS, id="a deadline without effect"),
+    ],
+)
+def test_when_to_come_back(error: AgentPoolError, seconds: float | None) -> None:
+    assert come_back(error) == seconds

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from agentpool_core.lifecycle import Tier
 from agentpool_gateway.dispatch.stats import pool_health, pool_stats
 from agentpool_gateway.membership.base import HostMember, PoolName
-from agentpool_gateway.membership.table import Host, PoolTable
+from agentpool_gateway.membership.table import CALM_SECONDS, QUARANTINE_LAST_SECONDS, Host, PoolTable
 from agentpool_proto.v1.host_pb2 import HostCounters, HostStatus
 from agentpool_proto.v1.types_pb2 import Instance
 from support.builders import effective_pool
@@ -71,10 +71,43 @@ def test_the_same_life_reconnecting_counts_its_totals_once() -> None:
     assert pool_stats(routes, 0).total_operations_processed == 6
 
 
+def test_an_instance_that_moved_to_a_tier_of_other_hosts_wakes_there() -> None:
+    routes, (a, b) = table("a", "b")
+    routes.snapshot(a, status(a), [instance("i")])
+    routes.snapshot(b, status(b, role="Generic", tiers=("HOT", "COLD")), [])
+    routes.delta(a, None, [instance("i", epoch=0, state="PAUSED", tier="HOT")], [])
+    assert routes.owner("i") is None
+    assert routes.tier_of("i", None) is Tier.HOT
+    assert routes.place("i", Tier.HOT, 0.0) is b
+
+
+def test_an_evicted_instance_wakes_where_it_was() -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a), [instance("i")])
+    routes.delta(a, None, [instance("i", epoch=0, state="PAUSED")], [])
+    assert routes.owner("i") is a
+
+
+def test_the_answer_to_a_move_says_where_the_instance_wakes() -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a), [instance("i")])
+    routes.answered(a, instance("i", epoch=0, state="PAUSED", tier="COLD"))
+    assert (routes.owner("i"), routes.tier_of("i", None)) == (None, Tier.COLD)
+
+
+def test_a_reserved_host_is_found_by_its_instance_and_taken_by_no_other() -> None:
+    routes, (a,) = table("a")
+    reserved = status(a, role="Generic", tiers=("HOT",))
+    reserved.reserved_for = "mine"
+    routes.snapshot(a, reserved, [])
+    assert routes.place("other", Tier.HOT, 0.0) is None
+    assert routes.place("mine", Tier.HOT, 0.0) is a
+
+
 def test_a_host_that_leaves_takes_its_routes_along() -> None:
     routes, (a, b) = table("a", "b")
     routes.snapshot(a, status(a), [instance("i")])
-    routes.remove(a)
+    routes.remove(a, 0.0)
     assert routes.owner("i") is None
     assert list(routes.hosts.values()) == [b]
 
@@ -87,10 +120,41 @@ def test_only_ready_connected_hosts_that_are_not_in_quarantine_get_new_instances
     routes.snapshot(gone, status(gone), [])
     routes.disconnected(gone)
     routes.snapshot(shy, status(shy), [])
-    routes.quarantine(shy, until=10.0)
+    routes.broken(shy, now=5.0)
     routes.snapshot(good, status(good), [])
-    assert {routes.place(f"i-{n}", Tier.WARM, now=5.0) for n in range(50)} == {good}
+    assert {routes.place(f"i-{n}", Tier.WARM, now=5.1) for n in range(50)} == {good}
     assert {routes.place(f"i-{n}", Tier.WARM, now=11.0) for n in range(50)} == {good, shy}
+
+
+def away_seconds(routes: PoolTable, host: Host, now: float) -> float:
+    """How long a host is not chosen after a break and its return at `now`."""
+    routes.broken(host, now)
+    routes.disconnected(host)
+    routes.snapshot(host, status(host), [])
+    return max(host.quarantined_until - now, 0.0)
+
+
+def test_a_host_that_is_back_is_chosen_at_once_and_one_that_flaps_after_a_growing_bounded_time() -> None:
+    routes, (host,) = table("a")
+    routes.snapshot(host, status(host), [])
+    found = [away_seconds(routes, host, now=10.0 * number) for number in range(1, 12)]
+    assert found[:2] == [0.0, 0.0]
+    assert found[2:] == sorted(found[2:])
+    assert (found[2] > 0, found[-1]) == (True, QUARANTINE_LAST_SECONDS)
+    later = 120.0 + CALM_SECONDS + QUARANTINE_LAST_SECONDS
+    assert away_seconds(routes, host, later) == 0.0, "after a calm time the next break is the first again"
+
+
+def test_one_break_that_many_requests_see_counts_once() -> None:
+    routes, (host,) = table("a")
+    routes.snapshot(host, status(host), [])
+    for _ in range(100):
+        routes.broken(host, now=1.0)
+    assert host.breaks == 1
+    routes.disconnected(host)
+    for number in range(100):
+        routes.broken(host, now=2.0 + number)
+    assert host.breaks == 1, "while it is away it does not break again"
 
 
 def test_a_host_full_of_busy_instances_is_not_chosen_while_another_has_room() -> None:
@@ -203,6 +267,17 @@ def test_an_answer_counts_before_the_report_that_follows_it() -> None:
     assert (routes.owner("i"), routes.owner("j"), routes.owner("k")) == (None, None, a)
     assert routes.tier_of("i", None) is Tier.WARM
     assert a.instances["k"].epoch == 3
+
+
+def test_an_instance_that_somebody_else_had_terminated_is_known_no_more() -> None:
+    routes, (a, b) = table("a", "b")
+    routes.snapshot(
+        a, status(a), [instance("i", tier="COLD", state="BUSY"), instance("old", state="TERMINATED")]
+    )
+    assert routes.instance("old") is None
+    routes.delta(a, None, [instance("i", tier="COLD", state="TERMINATED")], [])
+    assert (routes.instance("i"), a.busy) == (None, 0)
+    assert routes.tier_of("i", None) is Tier.WARM
 
 
 def test_an_answer_of_a_host_that_is_not_watched_makes_no_route() -> None:

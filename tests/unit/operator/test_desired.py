@@ -24,7 +24,7 @@ from agentpool_core.cluster import (
 from agentpool_core.lifecycle import Tier
 from agentpool_operator.desired.naming import Owner, covers, fitting
 from agentpool_operator.desired.objects import adoption, budget, deployment, record, service
-from agentpool_operator.desired.pod import PodDefaults, Template, generic_tiers, template
+from agentpool_operator.desired.pod import END_SECONDS, PodDefaults, Template, generic_tiers, template
 from support.builders import agent_pool, effective_pool
 from support.kube_objects import held, pod
 from support.pod_security import violations
@@ -165,9 +165,25 @@ def test_selectors_fit_the_pods() -> None:
     assert shared["template"]["metadata"]["labels"] == labels
 
 
-@pytest.mark.parametrize(("replicas", "least"), [(0, 0), (1, 0), (2, 1), (5, 4)])
-def test_one_shared_pod_may_always_be_evicted(replicas: int, least: int) -> None:
-    assert budget(OWNER, replicas)["spec"]["minAvailable"] == least
+def test_a_budget_never_keeps_a_pod_that_is_not_ready() -> None:
+    assert budget(OWNER, 3)["spec"]["minAvailable"] == 3
+    assert budget(OWNER, 3)["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+@pytest.mark.parametrize(("request_seconds", "drain"), [(60, 70), (0.5, 11), (600, 610)])
+def test_a_drain_outlasts_the_longest_request_and_the_grace_time_the_drain(
+    request_seconds: float, drain: int
+) -> None:
+    spec = made(ROLE_WARM, {"limits": {"requestTimeoutSeconds": request_seconds}}).spec
+    environment = {one["name"]: one.get("value") for one in spec["containers"][0]["env"]}
+    assert environment["AGENTPOOL_DRAIN_SECONDS"] == str(drain)
+    assert spec["terminationGracePeriodSeconds"] == drain + END_SECONDS
+
+
+def test_a_waiting_pod_asks_for_little() -> None:
+    """Thirty of them fit beside everything else on two cores."""
+    cpus = [one["resources"]["requests"]["cpu"] for one in made(ROLE_GENERIC).spec["containers"]]
+    assert cpus == ["25m", "10m"]
 
 
 def test_long_names_fit_and_stay_apart() -> None:

@@ -64,6 +64,17 @@ def test_how_many_are_made(name: str) -> None:
     assert plan(pods, wanted).create == created
 
 
+def test_a_pod_that_was_used_and_dies_young_is_replaced_at_once() -> None:
+    dead = failed("a", ago=1)
+    found = plan_generic([dead], {}, 1, "new", NOW, used_before={dead.uid})
+    assert (found.create, names(found.delete)) == (1, ["a"])
+
+
+def test_pods_that_were_made_and_are_not_seen_yet_count() -> None:
+    assert plan_generic([pod("a")], {}, 4, "new", NOW, expected=2).create == 1
+    assert plan_generic([], {}, 4, "new", NOW, expected=9).create == 0
+
+
 def test_an_adopted_pod_is_replaced() -> None:
     pods = [pod("mine", instance="inst-1"), pod("a")]
     assert plan(pods, 2).create == 1
@@ -135,15 +146,15 @@ def observed(draw: st.DrawFn) -> tuple[list[PodView], dict[str, HostView], int]:
     return pods, hosts, draw(st.integers(0, 8))
 
 
-@given(observed())
+@given(observed(), st.integers(0, 5))
 def test_there_are_never_more_than_wanted_plus_surge(
-    given_: tuple[list[PodView], dict[str, HostView], int],
+    given_: tuple[list[PodView], dict[str, HostView], int], expected: int
 ) -> None:
     pods, hosts, wanted = given_
-    found = plan_generic(pods, hosts, wanted, "new", NOW)
+    found = plan_generic(pods, hosts, wanted, "new", NOW, expected=expected)
     there = [one for one in waiting(pods) if one.uid not in hosts or not hosts[one.uid].residents]
     if found.create:
-        assert len(there) + found.create <= wanted + surge(wanted)
+        assert len(there) + expected + found.create <= wanted + surge(wanted)
 
 
 @given(observed())

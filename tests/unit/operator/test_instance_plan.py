@@ -69,6 +69,56 @@ CASES: dict[str, tuple[dict[str, Any], Act]] = {
         {"shared": False, "held": State.PAUSED, "reason": USER, "wanted": RUNNING},
         Act.RESUME,
     ),
+    "declared anew, held: its record is told": ({"held": State.READY, "marked": False}, Act.MARK),
+    "declared anew, evicted: its record is told": (
+        {"stored": State.PAUSED, "reason": "Evicted", "marked": False},
+        Act.MARK,
+    ),
+    "declared anew and deleted: terminated": (
+        {"held": State.READY, "marked": False, "deleted": True},
+        Act.TERMINATE,
+    ),
+    "WARM by traffic, declared HOT, its pod not there: served where it is": (
+        {"tier": Tier.HOT, "present": Tier.WARM, "held": State.READY, "housed": False},
+        Act.AWAIT,
+    ),
+    "WARM by traffic, declared HOT, its pod there: moved": (
+        {"tier": Tier.HOT, "present": Tier.WARM, "held": State.BUSY},
+        Act.MOVE,
+    ),
+    "WARM and paused by a user, declared HOT: moved, and then resumed there": (
+        {
+            "tier": Tier.HOT,
+            "present": Tier.WARM,
+            "stored": State.PAUSED,
+            "reason": USER,
+            "wanted": RUNNING,
+            "housed": False,
+        },
+        Act.MOVE,
+    ),
+    "HOT, declared WARM: moved": ({"present": Tier.HOT, "held": State.READY}, Act.MOVE),
+    "HOT, declared WARM and Paused: paused first": (
+        {"present": Tier.HOT, "held": State.READY, "wanted": PAUSED},
+        Act.PAUSE,
+    ),
+    "paused as wanted, in another tier: moved": (
+        {"present": Tier.HOT, "stored": State.PAUSED, "reason": USER, "wanted": PAUSED},
+        Act.MOVE,
+    ),
+    "in ERROR in another tier: moved, for more memory may be what it needs": (
+        {"tier": Tier.HOT, "present": Tier.WARM, "held": State.ERROR},
+        Act.MOVE,
+    ),
+    "moved by its host, for it ran out of memory: not moved back": (
+        {"present": Tier.COLD, "held": State.READY, "migrated": True},
+        Act.NONE,
+    ),
+    "memory: never moved": ({"present": Tier.COLD, "held": State.READY, "shared": False}, Act.NONE),
+    "recorded: keeps the tier that it has": (
+        {"declared": False, "tier": Tier.HOT, "present": Tier.HOT, "held": State.READY},
+        Act.NONE,
+    ),
     "recorded, evicted: left alone": (
         {"declared": False, "tier": Tier.COLD, "stored": State.PAUSED, "reason": "Evicted"},
         Act.NONE,

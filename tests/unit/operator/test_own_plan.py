@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,9 +71,25 @@ def test_a_hot_instance_that_a_waiting_pod_took_gets_no_second_one() -> None:
     assert (found.create, len(found.adopt)) == ((), 1)
 
 
-def test_a_hot_instance_on_a_shared_host_gets_no_pod_beside_it() -> None:
+def test_an_instance_on_a_shared_host_that_is_to_be_hot_gets_its_pod_before_it_moves() -> None:
     shared = pod("w", ROLE_WARM)
-    assert plan([shared], [host(shared, held(tier=Tier.WARM))], [wish()]).create == ()
+    wanted = wish(had_pod=True)
+    assert plan([shared], [host(shared, held(tier=Tier.WARM))], [wanted]).create == (wanted,)
+    own = pod("a", ROLE_HOT, instance="inst-1", tier="HOT")
+    assert plan([shared, own], [host(shared, held(tier=Tier.WARM)), host(own)], [wanted]).create == ()
+
+
+def test_a_pod_whose_instance_changed_its_tier_on_it_is_labelled_anew() -> None:
+    one = pod("a", instance="inst-1", tier="COLD")
+    became_hot = held(tier=Tier.HOT)
+    assert plan([one], [host(one, became_hot)], [wish()]).retier == ((one, became_hot),)
+    assert plan([one], [host(one, held())], [wish(hot=False)]).retier == ()
+
+
+def test_a_record_whose_instance_lives_on_a_shared_host_is_forgotten() -> None:
+    shared = pod("w", ROLE_WARM)
+    record = wish(hot=False, declared=False)
+    assert plan([shared], [host(shared, held(tier=Tier.WARM))], [record]).forget == (record,)
 
 
 KEPT = {
@@ -140,6 +157,30 @@ def test_old_templates_go_one_at_a_time_and_only_when_idle() -> None:
     assert plan(pods, idle, wishes).delete == (pods[0],)
     busy = [host(one, held(one.instance, State.BUSY, Tier.HOT)) for one in pods]
     assert plan(pods, busy, wishes).delete == ()
+
+
+def test_an_old_pod_that_never_started_goes_at_once_whatever_else_happens() -> None:
+    stuck = pod("a", ROLE_HOT, instance="inst-a", template="old", ready=False, phase="Pending")
+    rising = pod("b", ROLE_HOT, instance="inst-b", ready=False, phase="Pending")
+    found = plan([stuck, rising], [], [wish("inst-a"), wish("inst-b")])
+    assert found.delete == (stuck,)
+
+
+UNPROVEN = {
+    "another instance's new pod does not come up": pod("b", ROLE_HOT, instance="inst-b", ready=False),
+    "no new waiting pod comes up": pod("b", ready=False),
+    "no waiting pod is new yet": pod("b", template="old"),
+}
+
+
+@pytest.mark.parametrize("name", UNPROVEN)
+def test_an_old_pod_that_works_stays_while_the_new_template_does_not(name: str) -> None:
+    old = pod("a", ROLE_HOT, instance="inst-a", template="old")
+    wishes = [wish("inst-a"), wish("inst-b")]
+    new = UNPROVEN[name]
+    assert plan([old, new], [host(old)], wishes).delete == ()
+    up = replace(new, ready=True, template="new")
+    assert plan([old, up], [host(old)], wishes).delete == (old,)
 
 
 @st.composite

@@ -14,7 +14,7 @@ from agentpool_operator.plan.views import Trouble
 from agentpool_operator.report.budget import Budget
 from agentpool_operator.report.conditions import Condition, Problem, kstatus, merged
 from agentpool_operator.report.instance import InstanceReport, instance_status
-from agentpool_operator.report.pool import PoolReport, counts_only, pool_status, shown_state
+from agentpool_operator.report.pool import PoolReport, counts_only, pool_status, refills, shown_state
 from support.builders import effective_pool
 from support.kube_objects import NOW, held, host, pod
 
@@ -44,6 +44,13 @@ def report(**changes: Any) -> PoolReport:
 def conditions(of: PoolReport) -> dict[str, tuple[str, str]]:
     found = pool_status({}, of, NOW, 0.0)["conditions"]
     return {one["type"]: (one["status"], one["reason"]) for one in found}
+
+
+def stuck(generation: int) -> dict[str, Any]:
+    progress = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    return rolled_out(ready=2, updatedReplicas=1, conditions=[progress]) | {
+        "metadata": {"generation": generation}
+    }
 
 
 BROKEN = pod("a", ROLE_WARM, trouble=Trouble.IMAGE, details="no/such:1: not found")
@@ -94,6 +101,16 @@ READY: dict[str, tuple[PoolReport, tuple[str, str], tuple[str, str]]] = {
         ("False", "QuotaExceeded"),
         ("False", "Settled"),
     ),
+    "a rollout is stuck": (
+        report(deployment=stuck(generation=1), pods=[BROKEN]),
+        ("False", "ProgressDeadlineExceeded"),
+        ("True", "ProgressDeadlineExceeded"),
+    ),
+    "a rollout was stuck, and a new spec has not been looked at yet": (
+        report(deployment=stuck(generation=2)),
+        ("False", "Progressing"),
+        ("False", "Settled"),
+    ),
     "the configuration is wrong": (
         report(effective=None, problems=[Problem("ConfigurationInvalid", "bad", stalled=True)]),
         ("False", "ConfigurationInvalid"),
@@ -110,6 +127,14 @@ READY: dict[str, tuple[PoolReport, tuple[str, str], tuple[str, str]]] = {
         ("False", "Settled"),
     ),
 }
+
+
+def test_a_stuck_rollout_names_the_trouble_of_its_pods_and_says_what_serves_on() -> None:
+    status = pool_status({}, report(deployment=stuck(1), pods=[BROKEN]), NOW, 0.0)
+    message = next(one["message"] for one in status["conditions"] if one["type"] == "Stalled")
+    assert "2 pods serve on" in message
+    assert "no/such:1: not found" in message
+    assert "imagePullSecrets" in message
 
 
 @pytest.mark.parametrize("name", READY)
@@ -154,6 +179,27 @@ def test_counts_alone_may_wait_and_conditions_may_not() -> None:
     one = host(pod("w"), held(tier=Tier.WARM))
     assert counts_only(before, pool_status(before, report(hosts={"w": one}), NOW, 0.0))
     assert not counts_only(before, pool_status(before, report(data_lost=True), NOW, 0.0))
+
+
+PUT_OFF: dict[str, tuple[dict[str, Any], bool, bool]] = {
+    "a waiting pod was taken": ({"generic_ready": 4}, True, False),
+    "more are wanted": ({"generic_wanted": 7}, True, False),
+    "those that are missing cannot come up": ({"generic_ready": 4, "pods": [BROKEN]}, False, False),
+    "a shared pod is gone": ({"deployment": rolled_out(ready=1)}, False, False),
+}
+
+
+@pytest.mark.parametrize("name", PUT_OFF)
+def test_which_news_may_be_put_off(name: str) -> None:
+    changes, counts, complete = PUT_OFF[name]
+    before = pool_status({}, report(), NOW, 0.0)
+    after = pool_status(before, report(**changes), NOW, 0.0)
+    assert (counts_only(before, after), refills(before, after)) == (counts, complete)
+
+
+def test_that_all_pods_wait_is_told_at_once() -> None:
+    before = pool_status({}, report(generic_ready=4), NOW, 0.0)
+    assert refills(before, pool_status(before, report(), NOW, 0.0))
 
 
 def test_a_time_changes_with_its_status_alone() -> None:

@@ -8,7 +8,16 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from agentpool_operator.queue import PACE_SECONDS, Key, Outcome, Subject, WorkQueue, backoff_seconds, work
+from agentpool_operator.queue import (
+    PACE_SECONDS,
+    PASSING_SECONDS,
+    Key,
+    Outcome,
+    Subject,
+    WorkQueue,
+    backoff_seconds,
+    work,
+)
 
 A = Key(Subject.POOL, "default", "a")
 B = Key(Subject.POOL, "default", "b")
@@ -100,6 +109,17 @@ async def test_failures_wait_longer_and_longer_and_news_does_not_cut_that_short(
         clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     assert backoff_seconds(10_000) == 60
+
+
+async def test_trouble_of_the_server_is_waited_out_for_less_long() -> None:
+    queue, clock = make()
+    queue.add(A)
+    pauses = []
+    for _ in range(6):
+        assert await taken(queue) == A
+        pauses.append(queue.failed(A, PASSING_SECONDS))
+        clock.now += pauses[-1]
+    assert pauses == [1, 2, 4, 8, 8, 8]
 
 
 async def test_a_success_ends_the_back_off() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,15 @@ FOREIGN = re.compile(
         ]
     )
 )
+
+
+# Reading and parsing hundreds of files is longer than one unit may take.
+pytestmark = pytest.mark.timeout(30)
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def named(path: Path) -> str:
@@ -70,7 +80,7 @@ def test_no_function_is_longer_than_40_lines() -> None:
     long = {
         f"{named(path)}::{function.name}": length(function)
         for path in sources()
-        for function in functions(ast.parse(path.read_text(encoding="utf-8")))
+        for function in functions(parsed(path))
         if length(function) > 40
     }
     assert long == {}
@@ -84,7 +94,7 @@ def test_no_error_is_swallowed_whole() -> None:
     swallowed = [
         f"{named(path)}:{node.lineno}"
         for path in sources()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
         and all(isinstance(step, ast.Pass) for step in node.body)
@@ -95,7 +105,7 @@ def test_no_error_is_swallowed_whole() -> None:
 def test_every_public_list_is_exact() -> None:
     wrong: list[str] = []
     for path in sources():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         known = {name for node in tree.body for name in _bound(node)}
         for node in tree.body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- One fenced write. ARGV 5: owner; 6: epoch; 7: generation at the claim; 8: the version that the owner's
--- copy of the state rests on; from 9 on: the write. Answers {'OK', new version}.
+-- copy of the state rests on; 9: '1' when that copy is the previous state; from 10 on: the write.
+-- Answers {'OK', new version}.
 
 local refused = refusal(ARGV[5], ARGV[6], ARGV[7])
 if refused then return refused end
@@ -12,6 +13,8 @@ if version > base then return {'GONE'} end
 if version < base then return LOST end
 
 check_types()
-apply(9)
+-- First of all writes, for Redis asks for memory before this one only.
 redis.call('HSET', RECORD, 'updated', text(now))
+if ARGV[9] == '1' and changes(10) then take_back() end
+apply(10, ARGV[6])
 return {'OK', text(redis.call('HINCRBY', RECORD, 'version', 1))}

@@ -3,5 +3,6 @@
 -- Answers {'OK', record}.
 
 if redis.call('EXISTS', RECORD) == 0 then return missing() end
+regardless_of_memory()
 redis.call('HSET', RECORD, 'wish', ARGV[5])
 return {'OK', redis.call('HGETALL', RECORD)}

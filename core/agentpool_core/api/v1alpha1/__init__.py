@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The resources of group `agentpool.dev`, version `v1alpha1`."""
 
-from agentpool_core.api.v1alpha1.agentinstance import AgentInstance, AgentInstanceSpec, WantedState
+from agentpool_core.api.v1alpha1.agentinstance import (
+    AgentInstance,
+    AgentInstanceSpec,
+    Criticality,
+    WantedState,
+)
 from agentpool_core.api.v1alpha1.agentpool import (
     AgentPool,
     AgentPoolSpec,
@@ -10,6 +15,7 @@ from agentpool_core.api.v1alpha1.agentpool import (
     PullPolicy,
     ResourcesSpec,
     Storage,
+    TieringMode,
 )
 from agentpool_core.api.v1alpha1.meta import API_VERSION, GROUP, VERSION, ObjectMeta
 from agentpool_core.api.v1alpha1.status import AgentInstanceStatus, AgentPoolStatus
@@ -24,11 +30,13 @@ __all__ = [
     "AgentPool",
     "AgentPoolSpec",
     "AgentPoolStatus",
+    "Criticality",
     "Durability",
     "Network",
     "ObjectMeta",
     "PullPolicy",
     "ResourcesSpec",
     "Storage",
+    "TieringMode",
     "WantedState",
 ]

@@ -24,6 +24,17 @@ class WantedState(StrEnum):
     """Ended and erased, for good."""
 
 
+class Criticality(StrEnum):
+    """How much depends on an instance."""
+
+    HIGH = "High"
+    """HOT, whatever its traffic is."""
+    NORMAL = "Normal"
+    """As its traffic says."""
+    LOW = "Low"
+    """As its traffic says, but never HOT."""
+
+
 class AgentInstanceSpec(Part):
     """What is wanted of one instance. Pool, tenant and project never change."""
 
@@ -31,6 +42,11 @@ class AgentInstanceSpec(Part):
     tenant: Identifier = Field(description="Id of the tenant, 1 to 253 printable characters.")
     project: Identifier = Field(description="Id of the tenant's project, 1 to 253 printable characters.")
     tier: Tier | None = Field(default=None, description="HOT, WARM or COLD; unset: the pool's defaultTier.")
+    criticality: Criticality | None = Field(
+        default=None,
+        description="High, Normal or Low, for a pool whose tiering.mode is Automatic; unset: Normal."
+        " A tier that is set wins.",
+    )
     state: WantedState | None = Field(
         default=None, description="Running, Paused or Terminated; unset: REST and idle times decide."
     )

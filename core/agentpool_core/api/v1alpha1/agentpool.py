@@ -187,6 +187,10 @@ class WarmupSpec(Part):
 
     enabled: Switch | None = Field(default=None, description="Whether any are started ahead.")
     count: Number | None = Field(default=None, description="How many wait.")
+    max_count: Number | None = Field(
+        default=None,
+        description="How many may wait while first requests come faster than pods start; unset: count.",
+    )
 
 
 class LimitsSpec(Part):
@@ -223,6 +227,62 @@ class CheckpointSpec(Part):
     interval_seconds: Seconds | None = Field(
         default=None, description="Time between two saves under Interval; what can be lost."
     )
+    retention_seconds: Positive | None = Field(
+        default=None,
+        description="State of an undeclared instance that was not used for so long is removed; unset: never.",
+    )
+
+
+class HealthSpec(Part):
+    """How hosts look after their workers."""
+
+    interval_seconds: Seconds | None = Field(
+        default=None, description="Time between two checks of an idle worker."
+    )
+    timeout_seconds: Seconds | None = Field(
+        default=None, description="A worker that does not answer for so long counts as hung."
+    )
+
+
+class RecoverySpec(Part):
+    """What happens to an instance that fails."""
+
+    enabled: Switch | None = Field(
+        default=None, description="False: a failed instance stays in ERROR until it is resumed."
+    )
+    max_failures_per_hour: Positive | None = Field(
+        default=None, description="With more failures in an hour an instance is left alone and reported."
+    )
+    pattern_window_minutes: Positive | None = Field(
+        default=None, description="How far back failures of one cause count together."
+    )
+
+
+class TieringMode(StrEnum):
+    """Who chooses the tier of an instance."""
+
+    MANUAL = "Manual"
+    """Whoever makes, declares or moves it."""
+    AUTOMATIC = "Automatic"
+    """Its traffic, unless its tier was chosen by hand."""
+
+
+class TieringSpec(Part):
+    """How the tier of an instance follows its traffic."""
+
+    mode: TieringMode | None = Field(
+        default=None, description="Manual, or Automatic: traffic and criticality choose what nobody chose."
+    )
+    hot_requests_per_minute: Positive | None = Field(
+        default=None,
+        description="With so many requests per minute an instance becomes HOT; it stays so down to half.",
+    )
+    cold_idle_minutes: Positive | None = Field(
+        default=None, description="After so long without a request an instance becomes COLD."
+    )
+    min_stay_seconds: Seconds | None = Field(
+        default=None, description="Shortest time in one tier before the next move."
+    )
 
 
 class IsolationSpec(Part):
@@ -246,6 +306,9 @@ class AgentPoolSpec(Part):
     warmup: WarmupSpec | None = Field(default=None, description="Processes started ahead.")
     limits: LimitsSpec | None = Field(default=None, description="Bounds of the pool and of requests.")
     checkpoint: CheckpointSpec | None = Field(default=None, description="How state is kept.")
+    health: HealthSpec | None = Field(default=None, description="How hosts look after their workers.")
+    recovery: RecoverySpec | None = Field(default=None, description="What happens to a failing instance.")
+    tiering: TieringSpec | None = Field(default=None, description="How tiers follow traffic.")
     isolation: IsolationSpec | None = Field(default=None, description="What keeps workers apart.")
 
     @model_validator(mode="after")
@@ -271,6 +334,17 @@ class AgentPoolSpec(Part):
         return self
 
     @model_validator(mode="after")
+    def _standby_bounds_agree(self) -> AgentPoolSpec:
+        warmup = self.warmup or WarmupSpec()
+        if warmup.max_count is not None and warmup.count is not None and warmup.max_count < warmup.count:
+            raise BadValue(
+                f"found {warmup.max_count}, less than warmup.count {warmup.count}",
+                remedy=f"Set it to {warmup.count} or more, or lower spec.warmup.count.",
+                path=("warmup", "maxCount"),
+            )
+        return self
+
+    @model_validator(mode="after")
     def _state_is_where_it_is_needed(self) -> AgentPoolSpec:
         if self.checkpoint is None or self.checkpoint.storage is not Storage.MEMORY:
             return self
@@ -286,6 +360,12 @@ class AgentPoolSpec(Part):
                 f"found {replicas} pods, which share no state, with checkpoint.storage Memory",
                 remedy="Set spec.checkpoint.storage to Redis, or replicas to 1.",
                 path=("tiers", "warm", "replicas"),
+            )
+        if self.tiering is not None and self.tiering.mode is TieringMode.AUTOMATIC:
+            raise BadValue(
+                "found Automatic, which moves instances between pods, with checkpoint.storage Memory",
+                remedy="Set spec.checkpoint.storage to Redis, or mode to Manual.",
+                path=("tiering", "mode"),
             )
         return self
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from agentpool_agent.host.exchange import Exchange
-from agentpool_agent.host.instance import Resident, Surroundings
+from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.quota import RateBucket
+from agentpool_agent.host.surroundings import Surroundings
 from agentpool_agent.host.table import Entry
 from agentpool_agent.host.worker import Budget, WorkerChannel
 from agentpool_agent.store import Claim, MemoryStore, Ownership, Write
@@ -26,6 +27,7 @@ from agentpool_core.errors import (
 )
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation, InstanceKey
+from agentpool_core.recovery import Cause
 from agentpool_proto.v1.types_pb2 import Done
 
 KEY = InstanceKey("default", "support", "tenant", "project")
@@ -67,7 +69,8 @@ class Rig:
 
     def __init__(self, store: Shelf, ownership: Ownership) -> None:
         self.store = store
-        self.lost: list[tuple[str, bool]] = []
+        self.lost: list[tuple[str, Cause | None]] = []
+        self.strained: list[str] = []
         self.released = 0
         self.data_lost = 0
         self.tasks: list[asyncio.Task[None]] = []
@@ -79,7 +82,8 @@ class Rig:
             wall=lambda: 0.0,
             spawn=self._spawn,
             released=self._released,
-            lost=lambda _resident, reason, gone: self.lost.append((reason, gone)),
+            lost=lambda _resident, reason, cause: self.lost.append((reason, cause)),
+            strained=lambda _resident, message: self.strained.append(message),
             data_lost=self._data_lost,
         )
         self.resident = Resident(around, entry, ownership, self.worker, RateBucket.full(10, 0.0))
@@ -178,7 +182,7 @@ async def test_a_worker_that_dies_ends_its_requests_once_and_nothing_is_sent_aft
     rig.worker.end("it crashed")
     rig.worker.end("again")
     assert isinstance(exchange.error, InstanceCrashed)
-    assert (rig.lost, rig.released) == ([("it crashed", False)], 1)
+    assert (rig.lost, rig.released) == ([("it crashed", Cause.CRASH)], 1)
     rig.resident.leave(exchange)
     assert rig.released == 1
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpool_agent.host.table import Entry, Table, backoff_seconds, idle_entries
+from agentpool_agent.host.table import Entry, Table, idle_entries
 from agentpool_core.errors import IllegalTransition
 from agentpool_core.lifecycle import State, Tier, Wish
 from agentpool_core.names import InstanceKey
@@ -122,10 +122,6 @@ def test_no_sweep_goes_under_the_floor(rows: list[tuple[float, State]], floor: i
     gone = idle_entries(made, 1000.0, lambda _: IDLE, {Tier.WARM: floor})
     assert all(one.state is State.READY and 1000.0 - one.last_used > IDLE for one in gone)
     assert residents - len(gone) >= min(floor, residents)
-
-
-def test_back_off_doubles_up_to_a_minute() -> None:
-    assert [backoff_seconds(n) for n in (1, 2, 3, 6, 7, 100)] == [1, 2, 4, 32, 60, 60]
 
 
 def test_only_so_many_entries_without_a_slot_are_remembered() -> None:

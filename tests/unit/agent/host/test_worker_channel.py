@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agentpool_agent.host.worker import Budget, WorkerChannel
 from agentpool_agent.wire import frames
+from agentpool_core.recovery import Cause
 
 
 class Transport(asyncio.Transport):
@@ -41,12 +42,14 @@ class Sink:
     def __init__(self) -> None:
         self.frames: list[frames.ToHost] = []
         self.lost: list[str] = []
+        self.causes: list[Cause] = []
 
     def frame_received(self, frame: frames.ToHost) -> None:
         self.frames.append(frame)
 
-    def worker_lost(self, reason: str) -> None:
+    def worker_lost(self, reason: str, cause: Cause) -> None:
         self.lost.append(reason)
+        self.causes.append(cause)
 
 
 class Rig:
@@ -134,14 +137,36 @@ def test_a_question_stays_open_until_it_is_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "told"),
+    ("status", "reason", "told", "cause"),
     [
-        pytest.param(-6, "", "its process was ended by signal 6", id="a signal"),
-        pytest.param(3, "", "its process ended with status 3", id="an exit"),
-        pytest.param(-9, "memory", "it was ended for its use of memory", id="the zygote's limit"),
+        pytest.param(-6, "", "its process was ended by signal 6", Cause.CRASH, id="a signal"),
+        pytest.param(3, "", "its process ended with status 3", Cause.CRASH, id="an exit"),
+        pytest.param(
+            -9, "memory", "it was ended for its use of memory", Cause.MEMORY_EXCEEDED, id="the memory limit"
+        ),
+        pytest.param(
+            -9, "threads", "it was ended for its use of threads", Cause.CRASH, id="the limit of threads"
+        ),
     ],
 )
-def test_an_exit_tells_why(status: int, reason: str, told: str) -> None:
+async def test_an_exit_tells_why_also_when_the_socket_closes_first(
+    status: int, reason: str, told: str, cause: Cause
+) -> None:
+    for closed in (False, True):
+        rig = Rig()
+        if closed:
+            rig.channel.connection_lost(None)
+            rig.channel.send(frames.Snapshot())
+            assert rig.sink.lost == [], "the zygote knows more"
+        rig.channel.exited(status, reason)
+        rig.channel.exited(status, reason)
+        assert (rig.sink.lost, rig.sink.causes) == ([told], [cause])
+
+
+def test_time_that_the_host_lost_makes_a_question_younger() -> None:
     rig = Rig()
-    rig.channel.exited(status, reason)
-    assert rig.sink.lost == [told]
+    rig.channel.ping(100.0)
+    assert rig.channel.asked
+    rig.channel.excuse(25.0)
+    assert rig.channel.ping(130.0) == 5.0
+    assert rig.channel.ping(110.0) == 0.0

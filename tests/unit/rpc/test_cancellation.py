@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from agentpool_operator.cancellation import heed_cancellation
+from agentpool_rpc.cancellation import heed_cancellation
 
 
 async def test_a_hidden_cancellation_is_heeded() -> None:

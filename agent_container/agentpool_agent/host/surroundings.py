@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an instance needs from its host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentpool_agent.store.base import Store
+from agentpool_core.recovery import Cause
+
+if TYPE_CHECKING:
+    from agentpool_agent.host.instance import Resident
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an instance needs from its host."""
+
+    store: Callable[[], Store]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    spawn: Callable[[Coroutine[Any, Any, None], str], None]
+    released: Callable[[Resident], None]
+    """A request ended."""
+    lost: Callable[[Resident, str, Cause | None], None]
+    """The worker is gone: what was seen, and why; None: ownership is gone."""
+    strained: Callable[[Resident, str], None]
+    """A request needed more memory than there is."""
+    data_lost: Callable[[], None]
+    """The store told that it lost its data."""

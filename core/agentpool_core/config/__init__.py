@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The effective configuration of a pool: what remains after manifest, environment and defaults are merged.
+
+Hosts receive it by `Configure`, gateways read the same object. It is JSON in transit, snake_case, with
+plain units: bytes, seconds, thousandths of a core. The defaults of the classes here are the product's
+defaults; there is no other table of them.
+"""
+
+from __future__ import annotations
+
+from agentpool_core.api.v1alpha1 import Durability, Network, Storage
+from agentpool_core.config.models import (
+    MIB,
+    QUOTAS,
+    AgentConfig,
+    CheckpointConfig,
+    EffectivePool,
+    HealthConfig,
+    InstanceConfig,
+    IsolationConfig,
+    LimitsConfig,
+    PoolConfig,
+    RecoveryConfig,
+    ResourceQuota,
+    TierConfig,
+    TieringConfig,
+    WarmupConfig,
+)
+from agentpool_core.config.settings import SETTINGS, Setting, resolve
+from agentpool_core.config.variables import VARIABLES, Variable
+
+__all__ = [
+    "MIB",
+    "QUOTAS",
+    "SETTINGS",
+    "VARIABLES",
+    "AgentConfig",
+    "CheckpointConfig",
+    "Durability",
+    "EffectivePool",
+    "HealthConfig",
+    "InstanceConfig",
+    "IsolationConfig",
+    "LimitsConfig",
+    "Network",
+    "PoolConfig",
+    "RecoveryConfig",
+    "ResourceQuota",
+    "Setting",
+    "Storage",
+    "TierConfig",
+    "TieringConfig",
+    "Variable",
+    "WarmupConfig",
+    "resolve",
+]
