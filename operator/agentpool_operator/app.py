@@ -78,10 +78,12 @@ class App:
         self.stopping = asyncio.Event()
 
     def _unwell(self) -> str:
-        overdue = self.queue.overdue_seconds
-        limit = self._settings.health_interval_seconds + self._settings.health_timeout_seconds
+        stuck = self.queue.stuck_seconds
+        # Every worker may be in a run that lasts as long as a run may.
+        settings = self._settings
+        limit = RECONCILE_SECONDS + settings.health_interval_seconds + settings.health_timeout_seconds
         leading = self._elector is not None and self._elector.leading
-        return f"keys have been due for {overdue:.0f} s" if leading and overdue > limit else ""
+        return f"no key was taken for {stuck:.0f} s" if leading and stuck > limit else ""
 
     async def run(self) -> int:
         """Wait to lead, lead, end; returns the exit status."""

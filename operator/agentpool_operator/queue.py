@@ -77,6 +77,7 @@ class WorkQueue:
         self._entries: dict[Key, _Entry] = {}
         self._heap: list[tuple[float, Key]] = []
         self._wake = asyncio.Event()
+        self._taken_at = float("-inf")
         self.overflowed = False
         """A key was refused; whoever makes the next resync clears it."""
 
@@ -84,10 +85,13 @@ class WorkQueue:
         return len(self._entries)
 
     @property
-    def overdue_seconds(self) -> float:
-        """For how long the next key has been waiting beyond its time; the probe of health looks at it."""
+    def stuck_seconds(self) -> float:
+        """For how long keys have been due while none was taken; the probe of health looks at it. A long queue
+        that moves is busy, not stuck."""
         waiting = [entry.due for entry in self._entries.values() if not entry.running]
-        return max(0.0, self._clock() - min(waiting)) if waiting else 0.0
+        if not waiting:
+            return 0.0
+        return max(0.0, self._clock() - max(min(waiting), self._taken_at))
 
     def add(self, key: Key, after_seconds: float = 0.0) -> None:
         """The key is due in that time, or earlier when it already is; a key under way runs again after."""
@@ -125,6 +129,7 @@ class WorkQueue:
                     break
                 heapq.heappop(self._heap)
                 entry.running, entry.dirty, entry.ran_at = True, False, now
+                self._taken_at = now
                 return key
             self._wake.clear()
             pause = self._heap[0][0] - now if self._heap else None

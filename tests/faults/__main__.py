@@ -18,6 +18,7 @@ from agentpool_operator.kube.client import KubeClient, connect
 from faults import campaigns
 from faults.campaigns import World
 from faults.findings import Findings, table
+from faults.schema import RUNTIMES
 from support.apiserver import ApiServer, api_server
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -43,9 +44,15 @@ CAMPAIGNS: Mapping[str, Campaign] = {
 
 
 def define(api: ApiServer) -> None:
-    """Make the project's definitions known; raises TimeoutError when they are not served in time."""
+    """Make the project's definitions and some runtimes known; raises TimeoutError when the former are not
+    served in time."""
     for kind in KINDS:
         api.create(DEFINITIONS, definition(kind)).raise_for_status()
+    for name in RUNTIMES:
+        body = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runc"}
+        api.create(
+            "/apis/node.k8s.io/v1/runtimeclasses", {**body, "metadata": {"name": name}}
+        ).raise_for_status()
     deadline = time.monotonic() + ESTABLISH_SECONDS
     for kind in KINDS:
         while not api.client.get(f"/apis/agentpool.dev/v1alpha1/{kind.plural}").is_success:

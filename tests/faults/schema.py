@@ -19,12 +19,14 @@ DEFINITION = ROOT / "crds" / "agentpool.dev_agentpools.yaml"
 Schema = Mapping[str, Any]
 Field = tuple[str, ...]
 
+RUNTIMES = ("sandboxed", "plain")
+"""RuntimeClasses that the API server of the campaigns has: pods of others are refused."""
 _QUANTITIES = st.sampled_from(["250m", "2", "1.5", "512Mi", "2Gi", "1e3", 1, 4])
 _NOT_QUANTITIES = st.sampled_from(["", "lots", "-1", "0", "1 Gi", 0, -4, True])
 _WORDS: Mapping[str, st.SearchStrategy[Any]] = {
     "entrypoint": st.from_regex(r"\A[a-z]{1,8}(\.[a-z]{1,8}){0,2}:[A-Z][a-z]{1,8}\Z"),
     "image": st.from_regex(r"\Aregistry\.test/[a-z]{1,8}:[0-9]{1,2}\Z"),
-    "runtimeClassName": st.from_regex(r"\A[a-z][a-z0-9]{0,10}\Z"),
+    "runtimeClassName": st.sampled_from(RUNTIMES),
     "imagePullSecrets": st.lists(
         st.from_regex(r"\A[a-z][a-z0-9]{0,10}\Z"), min_size=1, max_size=3, unique=True
     ),

@@ -16,6 +16,7 @@ from agentpool_agent.host.quota import RateBucket
 from agentpool_agent.host.reported import worker_error
 from agentpool_agent.host.surroundings import Surroundings
 from agentpool_agent.host.table import Entry
+from agentpool_agent.host.terms import Terms
 from agentpool_agent.host.worker import WorkerChannel
 from agentpool_agent.store.base import Ownership, Write
 from agentpool_agent.wire import frames
@@ -64,6 +65,8 @@ class Resident:
         self.bucket = bucket
         self.durable = True
         """False: `durability: Interval`; a timer asks for snapshots."""
+        self.terms: Terms | None = None
+        """What its worker was started with."""
         self.exchanges: dict[int, Exchange] = {}
         self.keyed: dict[str, asyncio.Future[None]] = {}
         self.settled = asyncio.Event()

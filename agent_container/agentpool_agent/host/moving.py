@@ -9,13 +9,13 @@ instance whose requests do not end in time opens its gate again: it is tried ane
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
 
 from agentpool_agent.host.activation import Activations, Wanted
 from agentpool_agent.host.eviction import LEAVE_SECONDS, Evictions
+from agentpool_agent.host.gate import GATE_SECONDS, Gate
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.operations import Operations
 from agentpool_agent.host.state import Host
@@ -29,13 +29,10 @@ from agentpool_proto.v1.types_pb2 import Instance
 
 log = structlog.get_logger(__name__)
 
-GATE_SECONDS = 5.0
-"""Longest time that new requests wait for the active ones to end; no longer than most callers wait."""
 OPEN_SECONDS = 20.0
 """How long the gate then stays open, unless the instance is idle before."""
 MOVE_SECONDS = 600.0
 """After so long without an idle moment the move is given up."""
-POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +60,7 @@ class Moves:
         self._activations = activations
         self._evictions = evictions
         self._operations = operations
+        self._gate = Gate(host)
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def move(self, instance_id: str, change: Change, ended: frozenset[Incarnation]) -> Instance:
@@ -147,11 +145,11 @@ class Moves:
         deadline = host.clock() + MOVE_SECONDS
         try:
             while self._wanted(resident) and host.clock() < deadline:
-                if await self._idle_behind_gate(resident):
+                if await self._gate.idle_behind(resident, lambda: self._wanted(resident)):
                     await self._leave(resident)
                     return
                 host.table.changed(entry.instance_id, True)
-                await self._until(lambda: entry.active == 0 or not self._wanted(resident), OPEN_SECONDS)
+                await self._gate.until(lambda: entry.active == 0 or not self._wanted(resident), OPEN_SECONDS)
         finally:
             if entry.wish is None:
                 # Otherwise the pause that was wished meanwhile takes the tier along.
@@ -163,30 +161,11 @@ class Moves:
         # A pause or an end that was wished comes first.
         return here and entry.wish is None and entry.move_to not in (None, entry.tier)
 
-    async def _idle_behind_gate(self, resident: Resident) -> bool:
-        """Whether the active requests ended; then the gate is still closed."""
-        entry = resident.entry
-        resident.settled.clear()
-        entry.gated = True
-        idle = False
-        try:
-            await self._until(lambda: entry.active == 0 or not self._wanted(resident), GATE_SECONDS)
-            idle = entry.active == 0 and not entry.leaving and self._wanted(resident)
-        finally:
-            if not idle:
-                self._open(resident)
-        return idle
-
-    def _open(self, resident: Resident) -> None:
-        resident.entry.gated = False
-        if not resident.entry.leaving:
-            resident.settled.set()
-
     async def _leave(self, resident: Resident) -> None:
         entry, tier = resident.entry, resident.entry.move_to
         config, _ = self._host.configured()
         if tier is None:
-            self._open(resident)
+            self._gate.open(resident)
             return
         before = entry.tier
         try:
@@ -194,7 +173,7 @@ class Moves:
                 resident, PauseReason.EVICTED, tier=tier, cap=config.tiers[tier].max_instances
             )
         finally:
-            self._open(resident)
+            self._gate.open(resident)
         if not left:
             raise StoreUnavailable("The instance could not be checkpointed.", retry_after_seconds=1.0)
         if entry.tier is not tier:
@@ -202,11 +181,6 @@ class Moves:
         log.info("instance_moved", instance=entry.instance_id, before=before, tier=tier)
         if tier in self._host.settings.tiers:
             await self._activations.activate(Wanted(entry.key, tier))
-
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        end = self._host.clock() + seconds
-        while not condition() and self._host.clock() < end:  # noqa: ASYNC110  # many things can end it
-            await asyncio.sleep(POLL_SECONDS)
 
     async def _place(self, instance_id: str, tier: Tier | None, ended: frozenset[Incarnation]) -> Instance:
         host = self._host

@@ -25,6 +25,7 @@ from agentpool_agent.host.moving import Change, Moves
 from agentpool_agent.host.nursery import SOCKET_NAME, Nursery
 from agentpool_agent.host.operations import Operations
 from agentpool_agent.host.recovery import Recoveries
+from agentpool_agent.host.refreshing import Refreshes
 from agentpool_agent.host.revival import Revivals, mark_start
 from agentpool_agent.host.service import AgentHostService
 from agentpool_agent.host.settings import Role, Settings
@@ -101,7 +102,8 @@ class HostServer:
         host.migrate = moves.migrate
         host.relocate = lambda entry, tier: moves.move(entry.instance_id, Change(tier), frozenset())
         self.revivals = Revivals(host, activations)
-        self.upkeep = Upkeep(host, self.evictions, self.operations, self.recoveries, self.revivals)
+        refreshes = Refreshes(host, activations, self.evictions)
+        self.upkeep = Upkeep(host, self.evictions, self.operations, self.recoveries, self.revivals, refreshes)
         service = AgentHostService(
             host,
             self._verifier,

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
 import structlog
 
 from agentpool_agent.host.instance import GRACE_SECONDS, Resident
@@ -22,11 +21,12 @@ from agentpool_agent.host.settings import Role
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.surroundings import Surroundings
 from agentpool_agent.host.table import Entry
+from agentpool_agent.host.terms import Terms, terms
 from agentpool_agent.host.turns import Turns
 from agentpool_agent.host.worker import WorkerChannel
 from agentpool_agent.store import Checkpoint, Ownership, Store, Write
 from agentpool_agent.wire import frames
-from agentpool_core.config import Durability, EffectivePool, Network
+from agentpool_core.config import EffectivePool
 from agentpool_core.errors import (
     AgentCreationFailed,
     AgentCreationTimeout,
@@ -146,7 +146,8 @@ class Starts:
         quota = config.tiers[entry.tier].quota
         bucket = RateBucket.unpack(checkpoint.rate, quota.requests_per_minute, host.wall())
         resident = Resident(self._around, entry, start.ownership, worker, bucket)
-        resident.durable = config.checkpoint.durability is Durability.RESPONSE
+        resident.terms = given = terms(config, entry.tier)
+        resident.durable = given.durable
         start.resident = resident
         host.taken_by = entry.instance_id
         if host.settings.role is Role.GENERIC:
@@ -155,7 +156,7 @@ class Starts:
         # A pod of its own has a limit of CPU by itself.
         shared = host.settings.role is Role.SHARED
         host.nursery.watch(worker, quota.memory_bytes, MAX_THREADS, quota.cpu_millis if shared else 0)
-        worker.send(_assignment(entry, config, checkpoint.parts, start.ownership.epoch))
+        worker.send(_assignment(entry, config, given, checkpoint.parts, start.ownership.epoch))
         return resident
 
     def _begin(self, resident: Resident, ready: frames.Ready) -> None:
@@ -234,9 +235,9 @@ def _check_isolation(config: EffectivePool, ready: frames.Ready) -> None:
         )
 
 
-def _assignment(entry: Entry, config: EffectivePool, parts: Mapping[str, bytes], epoch: int) -> frames.Assign:
-    quota = config.tiers[entry.tier].quota
-    limits = config.limits
+def _assignment(
+    entry: Entry, config: EffectivePool, given: Terms, parts: Mapping[str, bytes], epoch: int
+) -> frames.Assign:
     return frames.Assign(
         namespace=config.namespace,
         pool=config.name,
@@ -244,16 +245,16 @@ def _assignment(entry: Entry, config: EffectivePool, parts: Mapping[str, bytes],
         project_id=entry.key.project_id,
         instance_id=entry.instance_id,
         epoch=epoch,
-        config=msgspec.json.encode(config.agent.config),
+        config=given.config,
         limits=frames.Limits(
-            memory_bytes=quota.memory_bytes,
+            memory_bytes=given.memory_bytes,
             threads=MAX_THREADS,
-            state_bytes=limits.state_bytes,
-            answer_bytes=limits.answer_bytes,
-            setup_seconds=limits.creation_timeout_seconds,
-            network=config.isolation.network is Network.OUTBOUND,
-            subprocesses=config.isolation.subprocesses,
+            state_bytes=given.state_bytes,
+            answer_bytes=given.answer_bytes,
+            setup_seconds=config.limits.creation_timeout_seconds,
+            network=given.network,
+            subprocesses=given.subprocesses,
         ),
-        respond_durably=config.checkpoint.durability is Durability.RESPONSE,
+        respond_durably=given.durable,
         parts=dict(parts),
     )

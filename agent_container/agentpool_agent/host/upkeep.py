@@ -17,6 +17,7 @@ from agentpool_agent.host.health import Health
 from agentpool_agent.host.intervals import Checkpoints
 from agentpool_agent.host.operations import Operations
 from agentpool_agent.host.recovery import Recoveries
+from agentpool_agent.host.refreshing import Refreshes
 from agentpool_agent.host.retention import Retention
 from agentpool_agent.host.revival import Revivals
 from agentpool_agent.host.state import Host
@@ -49,6 +50,7 @@ class Upkeep:
         operations: Operations,
         recoveries: Recoveries,
         revivals: Revivals,
+        refreshes: Refreshes,
     ) -> None:
         self._host = host
         self._evictions = evictions
@@ -57,6 +59,7 @@ class Upkeep:
         self._reaped: set[Incarnation] = set()
         self._recoveries = recoveries
         self._revivals = revivals
+        self._refreshes = refreshes
         self._health = Health(host, SWEEP_SECONDS)
         self._checkpoints = Checkpoints(host)
         self._retention = Retention(host, random.SystemRandom().random)
@@ -152,6 +155,7 @@ class Upkeep:
         self._checkpoints.look(now)
         if not host.draining:
             self._revivals.look(self._recoveries.policy())
+            self._refreshes.look()
             self._retention.look(now)
         if now >= self._report_at:
             self._report_at = now + REPORT_SECONDS

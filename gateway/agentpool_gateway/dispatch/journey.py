@@ -168,7 +168,7 @@ class Journey:
         if owner is not None and owner.incarnation is not None:
             if owner.ended:
                 self._proof.add(owner.incarnation)
-            elif owner.id not in self._avoid and not owner.status.draining:
+            elif owner.id not in self._avoid and owner.serves(self._id):
                 self._sticky = True
                 return owner
         self._sticky = False

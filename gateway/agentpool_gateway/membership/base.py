@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from agentpool_core.config import EffectivePool
@@ -30,6 +30,8 @@ class HostMember:
     pod_uid: str
     address: str
     """`host:port` of its gRPC server."""
+    leaving: bool = field(default=False, compare=False)
+    """The pod is being deleted: its host may not know it yet."""
 
 
 @dataclass(frozen=True, slots=True)

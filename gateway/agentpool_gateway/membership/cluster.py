@@ -180,7 +180,7 @@ def members(pools: Iterable[PoolView], pods: Iterable[PodView]) -> dict[PoolName
         pool = served.get((pod.namespace, pod.pool_uid))
         if pool is not None and pod.reachable:
             hosts.setdefault((pod.namespace, pool.uid), []).append(
-                HostMember(pool.name, pod.name, pod.uid, _address(pod.ip))
+                HostMember(pool.name, pod.name, pod.uid, _address(pod.ip), pod.leaving)
             )
     return {
         pool.name: PoolMember(pool.config, tuple(hosts.get(key, ())))

@@ -38,6 +38,8 @@ class PodView:
     """Hosts that started before this time, seconds since 1970, have ended; 0: none is known to."""
     unready: bool
     """It was Ready, and is not now."""
+    leaving: bool
+    """It is being deleted."""
 
     @property
     def reachable(self) -> bool:
@@ -77,6 +79,7 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         # The kubelet cuts fractions of seconds off: an earlier life began before either time.
         restarted_at=max(started, _seconds((ended or {}).get("finishedAt"))) if ended else 0.0,
         unready=_lost_readiness(status.get("conditions") or (), started),
+        leaving=bool(metadata.get("deletionTimestamp")),
     )
 
 

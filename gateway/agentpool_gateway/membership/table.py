@@ -27,6 +27,8 @@ CALM_SECONDS = 30.0
 """After so long without a break, the next one counts as the first."""
 FLAPPING_BREAKS = 3
 """Before so many, a host that is back is chosen again at once."""
+LIVING = frozenset({State.CREATED, State.INITIALIZING, State.READY, State.BUSY})
+"""States in which an instance takes up a place on its host."""
 _TIERS = frozenset(Tier)
 
 
@@ -60,7 +62,15 @@ class Host:
     @property
     def takes_new(self) -> bool:
         """Whether it may get an instance that it does not hold."""
-        return self.connected and self.status.ready and not self.status.draining
+        open_ = self.status.ready and not self.status.draining
+        return self.connected and open_ and not self.member.leaving
+
+    def serves(self, instance_id: str) -> bool:
+        """Whether requests of an instance that it reports go to it. In a pod that is being deleted, what
+        lives there is served until the host drains; what does not wakes elsewhere."""
+        held = self.instances.get(instance_id)
+        lives = held is not None and held.state in LIVING
+        return not self.status.draining and (lives or not self.member.leaving)
 
     @property
     def role(self) -> Role:
@@ -96,6 +106,13 @@ class PoolTable:
         """A host joined; nothing is known of it yet."""
         host = self.hosts[member.pod_uid] = Host(member)
         return host
+
+    def renew(self, host: Host, member: HostMember) -> None:
+        """What the membership says of a host now."""
+        changed = host.member.leaving != member.leaving
+        host.member = member
+        if changed:
+            self._offer(host)
 
     def remove(self, host: Host, now: float) -> None:
         """A host left the membership."""

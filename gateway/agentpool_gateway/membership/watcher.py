@@ -160,6 +160,8 @@ class Fleet:
             self._tasks.pop(uid).cancel()
             link = self.links.pop(uid)
             link.table.remove(link.host, asyncio.get_running_loop().time())
+        for uid, link in self.links.items():
+            link.table.renew(link.host, wanted[uid])
         for name in self.tables.keys() - pools.keys():
             del self.tables[name]
         for name, pool in pools.items():

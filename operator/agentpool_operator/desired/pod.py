@@ -42,6 +42,15 @@ SOCKET = f"{RUN_DIRECTORY}/zygote.sock"
 REDIS_VOLUME, RUN_VOLUME, WORK_VOLUME, TMP_VOLUME = "redis", "run", "work", "tmp"
 ZYGOTE_BYTES = 192 * MIB
 """Interpreter, agent and libraries, before any instance."""
+AWAIT_HANDLER = (
+    # Not every sandbox tells which signals a process handles.
+    "grep -q ^SigCgt: /proc/1/status || exit 0; "
+    "tries=100; "
+    "until grep -Eq '^SigCgt:.*[4-7c-f].{3}$' /proc/1/status || [ $tries -le 0 ]; do "
+    "tries=$((tries - 1)); sleep 0.1; done"
+)
+"""Returns once the container's first process handles SIGTERM (signal 15: bit 14 of the mask), at the latest
+after about 10 s."""
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
 
@@ -152,13 +161,16 @@ def _tier_spec(pool: AgentPool, tier: Tier, name: str) -> Any:
     return getattr(getattr(tiers, tier.value.lower()), name, None) if tiers is not None else None
 
 
-def _image(pool: AgentPool, base: PodDefaults) -> dict[str, Any]:
+def _container(pool: AgentPool, base: PodDefaults) -> dict[str, Any]:
     agent = pool.spec.agent
     policy = agent.image_pull_policy.value if agent.image_pull_policy else base.pull_policy
     return {
         "image": agent.image or base.image,
         "imagePullPolicy": policy,
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        # The kernel drops a signal that the first process does not handle yet. A pod that is deleted while
+        # it starts would miss SIGTERM, serve on, and stay until the end of its grace time.
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", AWAIT_HANDLER]}}},
     }
 
 
@@ -191,7 +203,7 @@ def _host(
         mounts.append({"name": REDIS_VOLUME, "mountPath": folder, "readOnly": True})
     return {
         "name": CONTAINER_HOST,
-        **_image(pool, base),
+        **_container(pool, base),
         "command": ["python", "-m", "agentpool_agent.host"],
         "env": _host_env(role, owner, pool, effective, base),
         "ports": [
@@ -261,7 +273,7 @@ def _workers(role: str, pool: AgentPool, effective: EffectivePool, base: PodDefa
     values = {"TMPDIR": "/tmp", "HOME": WORK_DIRECTORY, "PYTHONDONTWRITEBYTECODE": "1"}  # noqa: S108  # a volume
     return {
         "name": CONTAINER_WORKERS,
-        **_image(pool, base),
+        **_container(pool, base),
         "command": [
             *zygote,
             "--entrypoint",

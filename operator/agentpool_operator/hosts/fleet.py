@@ -154,21 +154,26 @@ class Fleet:
         """The ready host of an instance's own pod."""
         for link in self._of(pool):
             pod = self.pod(link.pod_uid)
-            if pod is not None and pod.instance == instance_id and not pod.deleting and _usable(link):
+            if pod is not None and pod.instance == instance_id and self._takes_new(link):
                 return link
         return None
 
     def any_host(self, pool: Pool) -> HostLink | None:
-        """A ready host of a pool, shared ones first: what the store knows, any of them tells."""
+        """A ready host of a pool, of one that stays if there is one, shared ones first: what the store knows,
+        any of them tells."""
         ready = [link for link in self._of(pool) if _usable(link)]
-        return min(ready, key=lambda link: (self._role(link) != ROLE_WARM, link.pod_uid), default=None)
+
+        def rank(link: HostLink) -> tuple[bool, bool, str]:
+            return not self._takes_new(link), self._role(link) != ROLE_WARM, link.pod_uid
+
+        return min(ready, key=rank, default=None)
 
     def host_for(self, pool: Pool, instance_id: str, tier: Tier) -> HostLink | None:
         """Where an instance that nobody holds should go: its own pod, else as the gateway would place it."""
         own = self.own_host(pool, instance_id)
         if own is not None or tier is Tier.HOT:
             return own
-        ready = {link.pod_uid: link for link in self._of(pool) if _usable(link)}
+        ready = {link.pod_uid: link for link in self._of(pool) if self._takes_new(link)}
         if tier is Tier.WARM:
             effective = self._effective.get(pool)
             capacity = effective.instances_per_host if effective else 1
@@ -190,9 +195,11 @@ class Fleet:
         return len(self._waiting(pool, tier))
 
     def _waiting(self, pool: Pool, tier: Tier) -> list[HostLink]:
-        ready = {link.pod_uid: link for link in self._of(pool) if _usable(link) and tier in link.tiers}
+        ready = {
+            link.pod_uid: link for link in self._of(pool) if self._takes_new(link) and tier in link.tiers
+        }
         pods = [pod for uid, (_, pod) in self._pods.items() if uid in ready]
-        idle = [pod for pod in waiting(pods) if not pod.deleting and _unused(ready[pod.uid])]
+        idle = [pod for pod in waiting(pods) if _unused(ready[pod.uid])]
         return [ready[pod.uid] for pod in sorted(idle, key=lambda pod: pod.created_at)]
 
     def lives(self, incarnation: Incarnation) -> bool:
@@ -214,6 +221,11 @@ class Fleet:
 
     def _of(self, pool: Pool) -> Iterator[HostLink]:
         return (link for link, _ in list(self._links.values()) if link.pool == pool)
+
+    def _takes_new(self, link: HostLink) -> bool:
+        """Whether it may get an instance. A host whose pod is being deleted may not know that yet."""
+        pod = self.pod(link.pod_uid)
+        return _usable(link) and not (pod is not None and pod.deleting)
 
     def _role(self, link: HostLink) -> str:
         pod = self.pod(link.pod_uid)

@@ -12,9 +12,10 @@ from agentpool_agent import Answer, Chunk, Context, Event, Rejected, Request
 class Counter:
     """Counts its requests.
 
-    Inputs: "add" answers the new count; "get" answers it unchanged; "slow" counts before it waits until
-    cancelled; "exclusive" counts in two steps around an await; "reject" and "raise" count and then fail;
-    "stream" answers in chunks; {"blob": n} keeps n bytes; {"sleep": s} waits.
+    Inputs: "add" answers the new count; "get" answers it unchanged; "config" answers the configuration;
+    "slow" counts before it waits until cancelled; "exclusive" counts in two steps around an await; "reject"
+    and "raise" count and then fail; "stream" answers in chunks; {"blob": n} keeps n bytes; {"sleep": s}
+    waits.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,10 @@ class Counter:
         match request.input:
             case "get":
                 context.unchanged()
+            case "config":
+                context.unchanged()
+                yield Answer(dict(context.config))
+                return
             case "slow":
                 self.count += 1
                 await asyncio.sleep(3600)

@@ -88,6 +88,19 @@ async def test_the_pods_of_a_resolved_pool_are_its_hosts_and_changes_come_togeth
     assert world.changes == 1
 
 
+async def test_a_pod_that_is_being_deleted_stays_a_host_and_is_said_to_leave() -> None:
+    world = World()
+    await world.show([pool_object()], [pod("support-1")])
+    before = world.membership.pools[SUPPORT].hosts
+    world.pods.apply({"type": "MODIFIED", "object": pod("support-1", deleted=True)})
+    world.membership.changed()
+    await asyncio.sleep(0)
+    after = world.membership.pools[SUPPORT].hosts
+    assert [one.leaving for one in (*before, *after)] == [False, True]
+    # Its link is kept: what lives there is served on.
+    assert before == after
+
+
 POOLS = [
     pytest.param(pool_object(resolved=False), [], [], id="a pool that the operator has not resolved"),
     pytest.param(

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -24,8 +26,10 @@ class FakeMembership:
     def __init__(self) -> None:
         self.ready = False
         self.pools: Mapping[PoolName, PoolMember] = {}
+        self.tell: Callable[[], None] = lambda: None
 
-    def subscribe(self, listener: Callable[[], None]) -> None: ...
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        self.tell = listener
 
     def announced(self, incarnation: Incarnation) -> None: ...
 
@@ -63,3 +67,19 @@ async def test_it_is_ready_after_every_host_was_watched_or_tried_and_stays_so(st
     assert made.ready
     table.add(HostMember(PoolName("default", "support"), "c", "c", "127.0.0.1:1"))
     assert made.ready
+
+
+async def test_a_host_hears_that_its_pod_is_being_deleted_and_keeps_its_link() -> None:
+    membership, made, _ = fleet("Redis")
+    name = PoolName("default", "support")
+    member = HostMember(name, "a", "a", "127.0.0.1:1")
+    membership.pools = {name: PoolMember(effective_pool(), (member,))}
+    running = asyncio.create_task(made.run())
+    await asyncio.sleep(0)
+    link = made.links["a"]
+    membership.pools = {name: PoolMember(effective_pool(), (replace(member, leaving=True),))}
+    membership.tell()
+    assert made.links["a"] is link
+    assert link.host.member.leaving
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -102,6 +105,45 @@ def test_a_reserved_host_is_found_by_its_instance_and_taken_by_no_other() -> Non
     routes.snapshot(a, reserved, [])
     assert routes.place("other", Tier.HOT, 0.0) is None
     assert routes.place("mine", Tier.HOT, 0.0) is a
+
+
+def test_a_host_whose_pod_is_deleted_gets_nothing_new_though_it_says_that_it_is_ready() -> None:
+    routes, (shared, waiting) = table("shared", "waiting")
+    routes.snapshot(shared, status(shared), [])
+    routes.snapshot(waiting, status(waiting, role="Generic", tiers=("HOT", "COLD")), [])
+    for host in (shared, waiting):
+        routes.renew(host, replace(host.member, leaving=True))
+    routes.delta(waiting, status(waiting, role="Generic", tiers=("HOT", "COLD")), [], [])
+    assert routes.place("i", Tier.WARM, 0.0) is None
+    assert routes.place("i", Tier.COLD, 0.0) is None
+    assert routes.ready_hosts() == []
+
+
+def test_a_reserved_host_whose_pod_is_deleted_does_not_even_get_its_own_instance() -> None:
+    routes, (a,) = table("a")
+    reserved = status(a, role="Generic", tiers=("HOT",))
+    reserved.reserved_for = "mine"
+    routes.snapshot(a, reserved, [])
+    routes.renew(a, replace(a.member, leaving=True))
+    assert routes.place("mine", Tier.HOT, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "draining", "served"),
+    [
+        pytest.param("READY", False, True, id="an instance that lives there is served on"),
+        pytest.param("BUSY", False, True, id="one with a request under way is served on"),
+        pytest.param("INITIALIZING", False, True, id="one that starts there already is served there"),
+        pytest.param("PAUSED", False, False, id="one that sleeps there wakes elsewhere"),
+        pytest.param("ERROR", False, False, id="one that failed there is tried elsewhere"),
+        pytest.param("READY", True, False, id="a host that drains serves none"),
+    ],
+)
+def test_what_a_host_serves_whose_pod_is_deleted(state: str, draining: bool, served: bool) -> None:
+    routes, (a,) = table("a")
+    routes.snapshot(a, status(a, draining=draining), [instance("i", state=state)])
+    routes.renew(a, replace(a.member, leaving=True))
+    assert a.serves("i") is served
 
 
 def test_a_host_that_leaves_takes_its_routes_along() -> None:

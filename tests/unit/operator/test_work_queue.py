@@ -145,12 +145,22 @@ async def test_a_full_queue_refuses_new_keys_and_says_so() -> None:
 
 async def test_the_probe_sees_keys_that_nobody_takes() -> None:
     queue, clock = make()
-    assert queue.overdue_seconds == 0
+    assert queue.stuck_seconds == 0
     queue.add(A)
     clock.now += 7
-    assert queue.overdue_seconds == 7
+    assert queue.stuck_seconds == 7
     await taken(queue)
-    assert queue.overdue_seconds == 0
+    assert queue.stuck_seconds == 0
+
+
+async def test_a_long_queue_that_moves_is_not_stuck() -> None:
+    queue, clock = make()
+    queue.add(A)
+    queue.add(B)
+    clock.now += 50
+    await taken(queue)
+    clock.now += 3
+    assert queue.stuck_seconds == 3
 
 
 @pytest.mark.parametrize("error", [ConnectionError("away"), ZeroDivisionError("a bug")])
