@@ -11,7 +11,6 @@ from support.e2e import SYSTEM, Installed, Pool, declaration
 from support.kubernetes import until
 
 END_SECONDS = 60
-STARTING_SECONDS = 180
 STORE = "agentpool-redis"
 
 
@@ -33,10 +32,12 @@ def lived_in(installed: Installed, namespace: str) -> Pool:
     return pool
 
 
-def ends(installed: Installed, namespace: str, seconds: float = END_SECONDS) -> None:
+def ends(installed: Installed, namespace: str) -> None:
     """Delete a namespace, which has to be gone soon."""
     installed.kube.delete("namespaces", "", namespace)
-    until(lambda: installed.kube.get("namespaces", "", namespace) is None, f"{namespace} is gone", seconds)
+    until(
+        lambda: installed.kube.get("namespaces", "", namespace) is None, f"{namespace} is gone", END_SECONDS
+    )
 
 
 @pytest.fixture
@@ -53,14 +54,11 @@ def test_a_namespace_with_living_pools_ends_within_a_minute(installed: Installed
     ends(installed, namespace)
 
 
-def test_one_whose_pods_are_still_starting_ends_at_the_latest_with_their_grace_time(
-    installed: Installed,
-) -> None:
+def test_one_whose_pods_are_still_starting_ends_as_soon(installed: Installed) -> None:
     namespace = installed.namespace("starts")
     pool = installed.pool(namespace, "rising", warm=2, waiting=3)
     until(lambda: len(pool.pods()) >= 5, "the pods are made")
-    # Usually as soon as the others. A process that is told to end before it can hear that waits for the end.
-    ends(installed, namespace, STARTING_SECONDS)
+    ends(installed, namespace)
 
 
 def test_it_does_so_without_the_store(installed: Installed, no_store: None) -> None:

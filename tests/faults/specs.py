@@ -133,6 +133,9 @@ def _same(given: Any, shown: Any) -> bool:
             if given.endswith(unit):
                 return float(given.removesuffix(unit)) * factor in (shown, shown / 1000)
         return given.replace(".", "").isdigit() and float(given) in (shown, shown / 1000)
+    if isinstance(given, int) and isinstance(shown, int) and not isinstance(given, bool):
+        # Cores are shown in thousandths.
+        return given in (shown, shown / 1000)
     return bool(given == shown)
 
 

@@ -57,6 +57,7 @@ class PreviousMachine(OwnershipMachine):
             assert dict(outcome.parts) == truth.previous, "the previous state is another"
             host.state[key] = dict(outcome.parts)
             host.back.add(key)
+            host.heard(key)
             if part is not None:
                 self.save_as(host, owned, part, False)
                 self.read(key)

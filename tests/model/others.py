@@ -11,10 +11,11 @@ from agentpool_core.errors import AgentPoolError, InstanceNotFound, NotOwner
 from agentpool_core.lifecycle import PauseReason, Wish
 from agentpool_core.names import InstanceKey, tenant_hash
 
-from .ownership import INSTANCES, KEYS, PODS, HoldersMachine
+from .ownership import INSTANCES, KEYS, PODS
+from .unheard import UnheardMachine
 
 
-class OwnershipMachine(HoldersMachine):
+class OwnershipMachine(UnheardMachine):
     """Who holds what."""
 
     @rule(key=st.sampled_from(INSTANCES), wish=st.sampled_from([None, *Wish]))

@@ -200,6 +200,7 @@ class HoldersMachine(RuleBasedStateMachine):
         assert owned.failures == truth.failures, "a failure history was lost"
         host.holds[key], host.state[key] = owned, dict(loaded.parts)
         host.back.discard(key)
+        host.heard(key)
 
     # Writes of holders, fresh or stale.
 
@@ -213,6 +214,7 @@ class HoldersMachine(RuleBasedStateMachine):
 
     def save_as(self, host: Host, owned: Ownership, part: str, keyed: bool) -> None:
         key, body = owned.key, self.draw_bytes()
+        host.give_up(key)
         finals = {f"k{body.decode()}": body} if keyed else {}
         outcome = self.attempt(host.store.save(owned, Write({part: body}, finals=finals)), OwnershipLost)
         if isinstance(outcome, StoreDataLost):
@@ -222,20 +224,32 @@ class HoldersMachine(RuleBasedStateMachine):
         else:
             self.written(key, owned)
             truth = self.truths[key]
-            base = truth.previous if key in host.back else truth.state
-            assert base == host.state[key], "a change was written on top of another state"
-            truth.change(dict(base or {}), {part: body})
-            host.state[key][part] = body
-            host.back.discard(key)
-            truth.acknowledged += 1
+            self.changed(host, key, {part: body})
+            self.acknowledged(host, key, {part: body})
             truth.finals |= {name: (self.now, final) for name, final in finals.items()}
+
+    def changed(self, host: Host, key: InstanceKey, change: dict[str, bytes]) -> None:
+        """The store made it."""
+        truth = self.truths[key]
+        base = truth.previous if key in host.back else truth.state
+        assert (base or {}) == host.state[key], "a change was written on top of another state"
+        truth.change(dict(base or {}), change)
+
+    def acknowledged(self, host: Host, key: InstanceKey, change: dict[str, bytes]) -> None:
+        """Its owner knows that the store made it."""
+        host.state[key] |= change
+        host.back.discard(key)
+        host.heard(key)
+        self.truths[key].acknowledged += 1
 
     @precondition(lambda self: self.holders())
     @rule(pick=st.integers(0, 50), part=st.sampled_from(PARTS))
     def save_without_an_answer(self, pick: int, part: str) -> None:
         host, owned = self.pick(pick)
-        body = self.draw_bytes()
-        self.send_late(host, owned.key, host.store.save(owned, Write({part: body})), {part: body})
+        change = {part: self.draw_bytes()}
+        host.give_up(owned.key)
+        self.send_late(host, owned.key, host.store.save(owned, Write(change)), change)
+        host.unheard[owned.key] = change
 
     @precondition(lambda self: self.holders())
     @rule(pick=st.integers(0, 50))
@@ -282,6 +296,8 @@ class HoldersMachine(RuleBasedStateMachine):
         if name == "release":
             truth.holder = None
             return
+        if truth.has(late.change or {}):
+            return  # it came again meanwhile, and finds itself made
         assert truth.acknowledged == late.acknowledged, "a late write took back an acknowledged change"
         truth.change(dict(truth.previous if late.back else truth.state or {}), late.change or {})
 
@@ -289,7 +305,7 @@ class HoldersMachine(RuleBasedStateMachine):
         truth = self.truths[late.key]
         if truth.state is not None:
             assert truth.acknowledged == late.acknowledged, "a late registration took back a change"
-        if truth.state is None:
+        if truth.state is None or not truth.failures:
             truth.failures = bytes(late.message[2][15])  # type: ignore[arg-type]
         owned = Ownership(late.key, late.host.owner, epoch, Tier.WARM, generation)
         self.granted(late.key, owned)
@@ -313,12 +329,13 @@ class HoldersMachine(RuleBasedStateMachine):
             if truth.state is not None:
                 kept = truth.state == host.state[key] or before is not None
                 assert kept, "a registration took back a change"
-        if truth.state is None:
+        if truth.state is None or not truth.failures:
             truth.failures = owned.failures
         self.granted(key, outcome)
         truth.replace(host.state[key])
         host.holds[key] = replace(outcome, failures=truth.failures)
         host.back.discard(key)
+        host.heard(key)
 
     @precondition(lambda self: self.holders())
     @rule(pick=st.integers(0, 50), reason=st.sampled_from(PauseReason), clear=st.booleans())

@@ -82,6 +82,24 @@ PLANTED = [
     pytest.param("claim", "if waiting > 0 then return LOST end", "", id="claims are won during recovery"),
     pytest.param("save", "if version > base then return {'GONE'} end", "", id="writes mix with unheard ones"),
     pytest.param(
+        "save",
+        "if version == base + 1 and held[2] == ARGV[10] then",
+        "if version == base + 1 then",
+        id="another unheard write is taken for the one that comes again",
+    ),
+    pytest.param(
+        "save",
+        "if version == base + 1 and held[2] == ARGV[10] then",
+        "if held[2] == ARGV[10] then",
+        id="a write that comes again is acknowledged whatever its number",
+    ),
+    pytest.param(
+        "save",
+        "if version == base + 1 and held[2] == ARGV[10] then",
+        "if false then",
+        id="a write that comes again is not recognised",
+    ),
+    pytest.param(
         "prelude",
         "redis.call('ZREM', OWNERS, held[1] .. '|' .. id)\n  count(held[2], held[3], -1)",
         "redis.call('ZREM', OWNERS, held[1] .. '|' .. id)",

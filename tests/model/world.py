@@ -16,19 +16,26 @@ from agentpool_core.names import Incarnation, InstanceKey
 
 
 class Network:
-    """A client whose next message can be held back, to arrive later, after its sender gave up."""
+    """A client whose next message can be held back, to arrive later, after its sender gave up; or whose reply
+    can be lost."""
 
     def __init__(self, client: RedisClient, greet: Callable[[], Awaitable[None]]) -> None:
         self._client = client
         self._greet = greet
         self.hold = False
+        self.lose = False
+        self.lost_reply: list[Any] = []
         self.held: list[tuple[Script, Sequence[str], Sequence[Argument]]] = []
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
         if self.hold:
             self.held.append((script, keys, args))
-            raise StoreUnavailable("held back")
-        return await self._client.run(script, keys, args)
+            raise StoreUnavailable("held back", unheard=True)
+        reply = await self._client.run(script, keys, args)
+        if self.lose:
+            self.lost_reply = reply
+            raise StoreUnavailable("the reply is lost", unheard=True)
+        return reply
 
     async def deliver(self, message: tuple[Script, Sequence[str], Sequence[Argument]], now: int) -> list[Any]:
         script, keys, args = message
@@ -59,11 +66,26 @@ class Host:
     state: dict[InstanceKey, dict[str, bytes]] = field(default_factory=dict)
     back: set[InstanceKey] = field(default_factory=set)
     """Where the state is the previous one."""
+    unheard: dict[InstanceKey, dict[str, bytes]] = field(default_factory=dict)
+    """The change whose save was not answered and can come again."""
+    uncertain: set[InstanceKey] = field(default_factory=set)
+    """Where such a save was given up, so that the state may be behind the store's."""
+
+    def give_up(self, key: InstanceKey) -> None:
+        """An unheard save does not come again."""
+        if self.unheard.pop(key, None) is not None:
+            self.uncertain.add(key)
+
+    def heard(self, key: InstanceKey) -> None:
+        """What the store has is known."""
+        self.unheard.pop(key, None)
+        self.uncertain.discard(key)
 
     def drop(self, key: InstanceKey) -> None:
         self.holds.pop(key, None)
         self.state.pop(key, None)
         self.back.discard(key)
+        self.heard(key)
 
 
 @dataclass
@@ -102,6 +124,10 @@ class Truth:
     def change(self, base: dict[str, bytes], change: dict[str, bytes]) -> None:
         """Parts were written on top of a state."""
         self.previous, self.state = base, base | change
+
+    def has(self, change: dict[str, bytes]) -> bool:
+        """Whether this very change is in the state: each has a body of its own."""
+        return self.state is not None and change.items() <= self.state.items()
 
     def replace(self, state: dict[str, bytes]) -> None:
         """The state was written as a whole."""

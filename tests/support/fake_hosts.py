@@ -140,7 +140,7 @@ class PodHost(FakeHost):
 
     def known(self) -> dict[str, types_pb2.Instance]:
         """What the store knows: an owner is named until it releases, alive or not."""
-        held = {id_: self.records[id_] for id_ in self.store.owners if id_ in self.records}
+        held = {id_: _owned(self.records[id_]) for id_ in self.store.owners if id_ in self.records}
         return held | self.shelf
 
     @property
@@ -181,6 +181,14 @@ class PodHost(FakeHost):
         one.reason = one.reason or "Evicted"
         self.shelf[instance_id] = one
         self.drop(instance_id)
+
+
+def _owned(one: types_pb2.Instance) -> types_pb2.Instance:
+    """What the store can tell of an instance that somebody holds: not how it is, nor where."""
+    told = types_pb2.Instance()
+    told.CopyFrom(one)
+    told.state, told.reason, told.pod = "READY", "", ""
+    return told
 
 
 class SimulatedNode:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TCP proxy that delays answers and breaks connections in the middle of them."""
+"""A TCP proxy that delays and swallows answers, and breaks connections in the middle of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ class TcpProxy:
     """The proxy.
 
     Attributes:
+        only: delay and swallow answers to what has these bytes in it; empty: all.
         delay_seconds: how long each piece of an answer waits.
+        swallow: how many more pieces of answers are lost, while the connection stays.
+        swallowed: how many were lost.
         cut_after: after how many more pieces of answers the connection of the last one breaks, with only half
             of that piece sent; None: never.
         cuts: how many connections were broken.
@@ -23,7 +26,10 @@ class TcpProxy:
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
         self.port = 0
+        self.only = b""
         self.delay_seconds = 0.0
+        self.swallow = 0
+        self.swallowed = 0
         self.cut_after: int | None = None
         self.cuts = 0
 
@@ -34,26 +40,38 @@ class TcpProxy:
         except OSError:
             writer.transport.abort()
             return
-        there = asyncio.create_task(self._forth(reader, up_writer))
+        meant = asyncio.Event()
+        there = asyncio.create_task(self._forth(reader, up_writer, meant))
         try:
             # When one end breaks, so does the other.
             with suppress(OSError):
-                await self._back(up_reader, writer)
+                await self._back(up_reader, writer, meant)
         finally:
             there.cancel()
             await asyncio.gather(there, return_exceptions=True)
             for one in (writer, up_writer):
                 one.transport.abort()
 
-    async def _forth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forth(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, meant: asyncio.Event
+    ) -> None:
         while piece := await reader.read(CHUNK_BYTES):
+            if self.only in piece:
+                meant.set()
+            else:
+                meant.clear()
             writer.write(piece)
             await writer.drain()
         writer.transport.abort()
 
-    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _back(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, meant: asyncio.Event
+    ) -> None:
         while piece := await reader.read(CHUNK_BYTES):
-            if self.delay_seconds:
+            if meant.is_set() and self.swallow > 0:
+                self.swallow, self.swallowed = self.swallow - 1, self.swallowed + 1
+                continue
+            if meant.is_set() and self.delay_seconds:
                 await asyncio.sleep(self.delay_seconds)
             if self.cut_after is not None:
                 self.cut_after -= 1

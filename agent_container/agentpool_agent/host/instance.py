@@ -8,12 +8,14 @@ the caller gets a retryable error.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from agentpool_agent.host.exchange import Exchange, resolve
 from agentpool_agent.host.quota import RateBucket
 from agentpool_agent.host.reported import worker_error
+from agentpool_agent.host.saving import MADE, Batch, Undecided, Verdict, carried_out, unconfirmed
 from agentpool_agent.host.surroundings import Surroundings
 from agentpool_agent.host.table import Entry
 from agentpool_agent.host.terms import Terms
@@ -35,10 +37,7 @@ from agentpool_proto.v1.types_pb2 import Done
 
 log = structlog.get_logger(__name__)
 
-SAVE_SECONDS = 10.0
-"""Upper bound of one write; the store's own time-outs are shorter."""
 SNAPSHOT_SECONDS = 10.0
-RETRY_SECONDS = 1.0
 LATE_KEYS = 256
 """Requests without a caller whose Idempotency-Key still counts as in flight."""
 
@@ -80,6 +79,7 @@ class Resident:
         self._around = around
         self._number = 0
         self._late: dict[int, str] = {}
+        self._undecided = Undecided()
         self._snapshot: asyncio.Future[None] | None = None
         self._whole: asyncio.Future[None] | None = None
         self.dead = False
@@ -89,8 +89,7 @@ class Resident:
         """What is being done with the agent until it is ready."""
         self.doubted_at = 0.0
         """When a request was given up on that the worker had; 0 once the worker has answered since."""
-        worker.sink = self
-        worker.instance_id = entry.instance_id
+        worker.sink, worker.instance_id = self, entry.instance_id
 
     # Requests
 
@@ -123,7 +122,12 @@ class Resident:
 
     def _expire(self, exchange: Exchange) -> None:
         exchange.timer = None
-        exchange.fail(DeadlineExceeded("The request's deadline passed."))
+        # While a write is under way, the worker keeps back what it has answered.
+        answered = exchange.number in self._undecided.in_save or (exchange.started and self.saving.locked())
+        if answered and not exchange.idempotency_key:
+            exchange.fail(unconfirmed())
+        late = DeadlineExceeded("The request's deadline passed.")
+        exchange.fail(self._undecided.honest(exchange.number, late))
         self._cancel(exchange)
         self._close(exchange)
 
@@ -150,6 +154,7 @@ class Resident:
             exchange.timer.cancel()
             exchange.timer = None
         self.exchanges.pop(exchange.number, None)
+        self._undecided.forget(exchange.number)
         if exchange.idempotency_key and exchange.number not in self._late:
             self._free_key(exchange.idempotency_key)
         self._around.released(self)
@@ -194,7 +199,7 @@ class Resident:
             self._around.strained(self, error.message)
         if exchange is not None:
             exchange.cancelled = True
-            exchange.fail(error)
+            exchange.fail(self._undecided.honest(frame.id, error))
             if exchange.idempotency_key:
                 self._close(exchange)
 
@@ -240,7 +245,8 @@ class Resident:
         resolve(self._whole, error)
         for exchange in list(self.exchanges.values()):
             exchange.cancelled = True
-            exchange.fail(error)
+            if exchange.number not in self._undecided.in_save:
+                exchange.fail(self._undecided.honest(exchange.number, error))
             self._close(exchange)
         for key in list(self.keyed):
             self._free_key(key)
@@ -250,12 +256,10 @@ class Resident:
 
     def _commit(self, commit: frames.Commit) -> None:
         keyed = self._finals(commit)
-        if commit.full:
-            self._around.spawn(self._register(commit, keyed), "register")
-        elif commit.parts or commit.removed:
-            self._around.spawn(self._save(commit, keyed), "save")
-        elif keyed:
-            self._around.spawn(self._save(commit, keyed), "save-key")
+        if commit.full or commit.parts or commit.removed or keyed:
+            batch = self._undecided.batch(commit.finished, self.exchanges)
+            save = self._register if commit.full else self._save
+            self._around.spawn(save(commit, keyed, batch), "register" if commit.full else "save")
         else:
             # Not the end of a snapshot: an answer that crossed it; Clean follows when nothing changed.
             self._settle(commit.finished)
@@ -269,67 +273,66 @@ class Resident:
                 finals[key] = Done(output=finished.output).SerializeToString()
         return finals
 
-    async def _save(self, commit: frames.Commit, keyed: dict[str, bytes]) -> None:
+    async def _save(self, commit: frames.Commit, keyed: dict[str, bytes], batch: Batch) -> None:
         changed = bool(commit.parts or commit.removed)
         write = Write(commit.parts, frozenset(commit.removed), keyed, self.bucket.pack())
+
+        async def attempt(again: bool) -> None:
+            await self._around.store().save(self.ownership, write, again=again)
+
         async with self.saving:
-            error = await self._store(write)
-            if self.dead:
-                return
-            if isinstance(error, OwnershipLost):
-                self.drop(error)
+            verdict = await self._store(attempt, batch)
+            if self._concluded(verdict, batch):
                 return
             if changed:
-                self.worker.send(frames.Committed(commit.seq, error is None))
-        if error is None:
-            self._settle(commit.finished)
-        else:
-            self._unsettle(commit.finished, error)
+                self.worker.send(frames.Committed(commit.seq, verdict.error is None))
+        self._settle(batch.finished, verdict)
         if changed:
-            self._snapshot_done(error)
-        if isinstance(error, StoreDataLost):
+            self._snapshot_done(verdict.error)
+        if isinstance(verdict.error, StoreDataLost):
             self._around.data_lost()
 
-    async def _store(self, write: Write) -> AgentPoolError | None:
-        while not self.dead:
-            try:
-                async with asyncio.timeout(SAVE_SECONDS):
-                    await self._around.store().save(self.ownership, write)
-            except (StoreUnavailable, TimeoutError) as exc:
-                if self.durable:
-                    # It may have been written all the same, so nothing may build on it before a new claim.
-                    self.uncertain_since = self._around.clock()
-                    return (
-                        exc if isinstance(exc, StoreUnavailable) else StoreUnavailable("The store is slow.")
-                    )
-                # With Interval the answers are out: keep the change and try until the store is back.
-                await asyncio.sleep(RETRY_SECONDS)
-            except AgentPoolError as exc:
-                return exc
-            else:
-                return None
-        return StoreUnavailable("The instance ended before its change was saved.")
+    async def _store(self, attempt: Callable[[bool], Awaitable[None]], batch: Batch) -> Verdict:
+        until = batch.until(self._around.clock())
 
-    def _settle(self, finished: list[frames.Finished]) -> None:
+        def give_up(unheard: bool) -> bool:
+            if not self.durable:
+                # The answers are out: keep the change and try until the store is back.
+                return self.dead
+            return not unheard or self._around.clock() >= until
+
+        verdict = await carried_out(attempt, give_up)
+        if self.durable and isinstance(verdict.error, StoreUnavailable):
+            # It may have been written all the same, so nothing may build on it before a new claim.
+            self.uncertain_since = self._around.clock()
+        return verdict
+
+    def _concluded(self, verdict: Verdict, batch: Batch) -> bool:
+        """Whether the verdict is the last thing that this instance is told."""
+        if verdict.unknown:
+            self._undecided.doubt(batch.beside & self.exchanges.keys())
+        if not self.dead and isinstance(verdict.error, OwnershipLost):
+            self.drop(verdict.error)
+        if self.dead:
+            self._settle(batch.finished, verdict)
+        return self.dead
+
+    def _settle(self, finished: Sequence[frames.Finished], verdict: Verdict = MADE) -> None:
         now = self._around.clock()
         for one in finished:
             self._forget_late(one.id)
-            exchange = self.exchanges.get(one.id)
-            if exchange is not None:
+            exchange = self._undecided.in_save.pop(one.id, None) or self.exchanges.get(one.id)
+            if exchange is None:
+                continue
+            error = verdict.told(exchange.idempotency_key)
+            if error is None:
                 exchange.finish(one.output, now)
-                if exchange.idempotency_key:
-                    # Its caller may be gone; nobody else would close it.
-                    self._close(exchange)
-
-    def _unsettle(self, finished: list[frames.Finished], error: AgentPoolError) -> None:
-        for one in finished:
-            self._forget_late(one.id)
-            exchange = self.exchanges.get(one.id)
-            if exchange is not None:
+            else:
                 exchange.cancelled = True
                 exchange.fail(error)
-                if exchange.idempotency_key:
-                    self._close(exchange)
+            if exchange.idempotency_key:
+                # Its caller may be gone; nobody else would close it.
+                self._close(exchange)
 
     def _forget_late(self, number: int) -> None:
         key = self._late.pop(number, None)
@@ -367,28 +370,20 @@ class Resident:
         except TimeoutError:
             raise StoreUnavailable("The instance gave no full snapshot in time.") from None
 
-    async def _register(self, commit: frames.Commit, keyed: dict[str, bytes]) -> None:
+    async def _register(self, commit: frames.Commit, keyed: dict[str, bytes], batch: Batch) -> None:
         write = Write(commit.parts, frozenset(), keyed, self.bucket.pack())
-        error: AgentPoolError | None = None
+
+        async def attempt(_again: bool) -> None:
+            self.ownership = await self._around.store().register(self.ownership, write)
+            self.entry.epoch, self.entry.noted = self.ownership.epoch, self.ownership.failures
+            self.uncertain_since = None
+
+        until = batch.until(self._around.clock())
         async with self.saving:
-            try:
-                async with asyncio.timeout(SAVE_SECONDS):
-                    self.ownership = await self._around.store().register(self.ownership, write)
-                self.entry.epoch, self.entry.noted = self.ownership.epoch, self.ownership.failures
-                self.uncertain_since = None
-            except TimeoutError:
-                error = StoreUnavailable("The store is slow.")
-            except AgentPoolError as exc:
-                error = exc
-            if self.dead:
-                return
-            if isinstance(error, OwnershipLost):
-                self.drop(error)
+            verdict = await carried_out(attempt, lambda unheard: not unheard or self._around.clock() >= until)
+            if self._concluded(verdict, batch):
                 return
             if commit.parts or commit.removed:
-                self.worker.send(frames.Committed(commit.seq, error is None))
-        if error is None:
-            self._settle(commit.finished)
-        else:
-            self._unsettle(commit.finished, error)
-        resolve(self._whole, error)
+                self.worker.send(frames.Committed(commit.seq, verdict.error is None))
+        self._settle(batch.finished, verdict)
+        resolve(self._whole, verdict.error)

@@ -178,7 +178,11 @@ class Requests:
         _, store = self._host.configured()
         left = call.deadline - self._host.clock()
         instance_id = resident.entry.instance_id
-        return await _before(left, store.recall(instance_id, call.request.idempotency_key))
+        kept = await _before(left, store.recall(instance_id, call.request.idempotency_key))
+        if kept is not None:
+            # The state that belongs to this answer may be newer than what the instance holds.
+            self._host.store_answered()
+        return kept
 
     def _accepted(self, resident: Resident, activated: bool) -> InvokeEvent:
         entry = resident.entry

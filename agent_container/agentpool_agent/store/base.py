@@ -146,7 +146,8 @@ class Store(Protocol):
     Every method may raise StoreUnavailable (no answer within the store's own deadline, or refused) and, apart
     from `initialise` and `close`, StoreDataLost (with retry_after_seconds). What it does in trouble:
 
-    - down or slow: StoreUnavailable within the deadline; nothing is sent twice by itself.
+    - down or slow: StoreUnavailable within the deadline, which says whether the call may have been carried
+      out all the same (`unheard`); nothing is sent twice by itself.
     - full: what needs memory (save, a new instance, plant) is refused as a whole; everything else goes on.
     - empty, or behind after a failover: StoreDataLost until holders had RECOVERY_SECONDS to register.
     - a foreign value under a key: StoreUnavailable, and nothing of the call is done.
@@ -179,12 +180,14 @@ class Store(Protocol):
                 also: there is no earlier state.
         """
 
-    async def save(self, ownership: Ownership, write: Write) -> None:
+    async def save(self, ownership: Ownership, write: Write, *, again: bool = False) -> None:
         """Make a change durable, all of it or nothing. One save per instance is under way at a time.
 
-        A save that ended without an answer (StoreUnavailable, cancelled) may or may not have taken effect. If
-        it did, the next save raises OwnershipLost, for the owner's copy no longer is what is stored; after
-        the next claim and load it is. If it did not, it never will once the next save is answered.
+        A save that ended without an answer (StoreUnavailable with `unheard`, cancelled) may or may not have
+        taken effect. The same write `again`, before any other, finds out: it is made once, whether it was
+        made before or not. If another save follows instead, that one raises OwnershipLost if the unheard one
+        took effect, for the owner's copy no longer is what is stored; after the next claim and load it is. If
+        it did not take effect, it never will once the next save is answered.
 
         Raises:
             OwnershipLost: drop the instance; nothing of this write was kept.

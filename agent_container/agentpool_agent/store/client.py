@@ -2,7 +2,8 @@
 """The one way to Redis: each call is bounded in time, safe to cancel, and never repeated by itself.
 
 A call that is cancelled or too late closes its connection, so that its reply cannot reach another caller.
-Nothing is sent twice: a write whose answer was lost is told as such, and the fence decides what it was worth.
+Nothing is sent twice: a script whose answer was lost is told as such (`StoreUnavailable.unheard`), and its
+sender decides whether to ask again.
 A server that takes no writes, as a replica does, loses its connections: the next ones look for the master.
 """
 
@@ -15,7 +16,14 @@ from typing import Any, cast
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from agentpool_core.errors import StoreUnavailable
 from agentpool_core.store_address import parse_sentinel
@@ -64,14 +72,22 @@ class RedisClient:
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
         """The reply of a script, which is a list that starts with a word."""
 
-        async def attempt() -> Any:
-            try:
-                return await self._execute("EVALSHA", script.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                # Redis restarted, or never saw it. EVAL keeps it for the next time.
-                return await self._execute("EVAL", script.source, len(keys), *keys, *args)
+        sent = False
 
-        return cast("list[Any]", await self._bounded(attempt))
+        async def attempt() -> Any:
+            nonlocal sent
+            connection = await self._pool.get_connection()
+            try:
+                sent = True
+                try:
+                    return await _exchange(connection, "EVALSHA", script.sha, len(keys), *keys, *args)
+                except NoScriptError:
+                    # Redis restarted, or never saw it. EVAL keeps it for the next time.
+                    return await _exchange(connection, "EVAL", script.source, len(keys), *keys, *args)
+            finally:
+                await self._pool.release(connection)
+
+        return cast("list[Any]", await self._bounded(attempt, lambda: sent))
 
     async def command(self, *args: Argument) -> Any:
         """The reply of one command."""
@@ -126,13 +142,15 @@ class RedisClient:
             await connection.send_command(*self._greeting(f"{connection.host}:{connection.port}"))
             await connection.read_response()
 
-    async def _bounded(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
+    async def _bounded(
+        self, attempt: Callable[[], Awaitable[Any]], sent: Callable[[], bool] = lambda: True
+    ) -> Any:
         try:
             async with asyncio.timeout(self._timeout):
                 return await attempt()
         except TimeoutError as exc:
             raise StoreUnavailable(
-                f"The store did not answer in {self._timeout:g} s.", retry_after_seconds=1.0
+                f"The store did not answer in {self._timeout:g} s.", retry_after_seconds=1.0, unheard=sent()
             ) from exc
         except OutOfMemoryError as exc:
             raise StoreUnavailable(
@@ -149,5 +167,19 @@ class RedisClient:
             raise StoreUnavailable(f"The store refused a command: {exc}", retry_after_seconds=1.0) from exc
         except (RedisError, OSError) as exc:
             raise StoreUnavailable(
-                f"The store cannot be reached ({type(exc).__name__}).", retry_after_seconds=1.0
+                f"The store cannot be reached ({type(exc).__name__}).",
+                retry_after_seconds=1.0,
+                unheard=sent() and not isinstance(exc, BusyLoadingError),
             ) from exc
+
+
+async def _exchange(connection: Any, *command: Argument) -> Any:
+    """The reply of one command on a connection, which ends when the reply did not come."""
+    try:
+        await connection.send_command(*command)
+        return await connection.read_response()
+    except ResponseError:
+        raise
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise

@@ -135,9 +135,11 @@ class MemoryStore:
         instance.taken_back = previous
         return Checkpoint(dict(instance.previous if previous else instance.parts), instance.rate)
 
-    async def save(self, ownership: Ownership, write: Write) -> None:
-        """See `Store.save`."""
+    async def save(self, ownership: Ownership, write: Write, *, again: bool = False) -> None:
+        """See `Store.save`; each call is answered, so what comes again was made."""
         instance = self._owned(ownership)
+        if again:
+            return
         instance.updated = self._clock()
         instance.apply(write, instance.updated)
 

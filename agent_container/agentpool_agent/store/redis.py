@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentpool_core.errors import OwnershipLost, StoreUnavailable
@@ -45,12 +45,13 @@ PING_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """What a holder's copy of a state rests on: the number of the last write it knows of, and whether it is
-    the previous state instead of the present one."""
+    """What a holder's copy of a state rests on: the number of the last write it knows of, whether it is the
+    previous state instead of the present one, and the name of the write that is not answered yet."""
 
     epoch: int
     version: int
     previous: bool = False
+    unheard: str = ""
 
 
 class RedisStore:
@@ -66,7 +67,7 @@ class RedisStore:
         timeout_seconds: bound of each call.
         client: use this connection instead of one of its own.
         scripts: the Lua to run.
-        random: draws the name of a new generation, which has no blank.
+        random: draws the name of a new generation or of a write, which has no blank.
     """
 
     def __init__(
@@ -162,14 +163,21 @@ class RedisStore:
         self._copies[instance_id] = _Copy(ownership.epoch, int(version), previous)
         return found
 
-    async def save(self, ownership: Ownership, write: Write) -> None:
+    async def save(self, ownership: Ownership, write: Write, *, again: bool = False) -> None:
         """See `Store.save`."""
-        copy = self._copy(ownership)
+        instance_id, copy = ownership.key.instance_id, self._copy(ownership)
+        if again and not copy.unheard:
+            # A claim or a load in between replaced what the write rested on.
+            raise ownership_lost()
+        if not again:
+            copy = replace(copy, unheard=self._random())
+            self._copies[instance_id] = copy
         reply = await self._run_fenced(
-            "save", ownership, copy.version, "1" if copy.previous else "", *await written(write)
+            "save", ownership, copy.version, "1" if copy.previous else "", copy.unheard, *await written(write)
         )
         previous = copy.previous and not (write.parts or write.removed)
-        self._copies[ownership.key.instance_id] = _Copy(ownership.epoch, int(reply[0]), previous)
+        if self._copies.get(instance_id) is copy:
+            self._copies[instance_id] = _Copy(ownership.epoch, int(reply[0]), previous)
 
     async def register(self, ownership: Ownership, write: Write) -> Ownership:
         """See `Store.register`."""
@@ -373,8 +381,7 @@ class RedisStore:
     def _forget(self, ownership: Ownership) -> None:
         instance_id = ownership.key.instance_id
         # A stale ownership must not take the present one's number along.
-        copy = self._copies.get(instance_id)
-        if copy and copy.epoch == ownership.epoch:
+        if self._copies.get(instance_id, _Copy(0, 0)).epoch == ownership.epoch:
             del self._copies[instance_id]
 
     def _greeting(self, address: str) -> tuple[Argument, ...]:

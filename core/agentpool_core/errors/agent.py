@@ -8,7 +8,8 @@ from agentpool_core.errors.request import InvalidRequest
 
 
 class OutcomeUnknown(AgentPoolError):
-    """The connection broke after the request had been accepted; it may or may not have taken effect."""
+    """The connection broke after the request had been accepted, or the store did not confirm its change; it
+    may or may not have taken effect."""
 
     code = "OutcomeUnknown"
     http_status = 502

@@ -82,6 +82,19 @@ class StoreUnavailable(Unavailable):
     code = "StoreUnavailable"
     remedy = "Try again; requests that change nothing are served on meanwhile."
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str | None = None,
+        retry_after_seconds: float | None = None,
+        details: dict[str, str] | None = None,
+        unheard: bool = False,
+    ) -> None:
+        """`unheard`: the call was sent and not answered, so it may have been carried out."""
+        super().__init__(message, remedy=remedy, retry_after_seconds=retry_after_seconds, details=details)
+        self.unheard = unheard
+
 
 class StoreDataLost(Unavailable):
     """The store lost its data; only holders of instances may register for some seconds."""

@@ -38,8 +38,9 @@ MAX_ACCEPTED = 6
 OWNER_SECONDS = 15.0
 """How long to wait for news of an owner that does not answer: its silence is noticed in 3 s, and the cluster
 calls its pod unready, which is the proof of its end, in 8 s more."""
-CAPACITY_SECONDS = 5.0
-"""How long to wait for a host that takes the instance: a pod that is made on demand is there by then."""
+CAPACITY_SECONDS = 15.0
+"""How long to wait for a host that takes the instance: a pod that is made on demand is there by then, also
+on a node that is busy with starting many."""
 RETRY_AFTER_SECONDS = 1.0
 """When to come back, where the host did not say."""
 

@@ -46,7 +46,9 @@ AWAIT_HANDLER = (
     # Not every sandbox tells which signals a process handles.
     "grep -q ^SigCgt: /proc/1/status || exit 0; "
     "tries=100; "
-    "until grep -Eq '^SigCgt:.*[4-7c-f].{3}$' /proc/1/status || [ $tries -le 0 ]; do "
+    # Before it becomes this program, the first process is the container runtime's, which handles all signals.
+    "until { grep -q agentpool_agent /proc/1/cmdline && grep -Eq '^SigCgt:.*[4-7c-f].{3}$' /proc/1/status; } "
+    "|| [ $tries -le 0 ]; do "
     "tries=$((tries - 1)); sleep 0.1; done"
 )
 """Returns once the container's first process handles SIGTERM (signal 15: bit 14 of the mask), at the latest

@@ -140,6 +140,12 @@ class Fleet:
         found = self._pods.get(pod_uid)
         return found[1] if found else None
 
+    def hears_all(self, pool: Pool) -> bool:
+        """Whether every pod of a pool that may hold an instance is connected: what none of them reports,
+        nobody holds."""
+        pods = [uid for uid, (of, pod) in self._pods.items() if of == pool and pod.ip and not pod.ended]
+        return all((link := self.link(uid)) is not None and link.view is not None for uid in pods)
+
     def holder(self, pool: Pool, instance_id: str) -> tuple[HostLink, HeldView] | None:
         """Who holds an instance: of several that say so the one with the highest epoch."""
         best: tuple[HostLink, HeldView] | None = None

@@ -71,7 +71,8 @@ class OwnState:
         pods: all pods of the pool.
         hosts: connected hosts by pod UID.
         wishes: by instance id; doubles apart.
-        templates: hashes that are up to date for a pod of one instance.
+        templates: hashes that are up to date for the own pod of a HOT instance.
+        waiting_template: the hash of waiting pods, and so of the pods of instances of other tiers.
         max_hot: cap on HOT pods.
         now: seconds since 1970.
     """
@@ -84,6 +85,7 @@ class OwnState:
     now: float = 0.0
     known: bool = True
     """Whether `wishes` is complete; false right after the start."""
+    waiting_template: str = ""
 
 
 @dataclass(slots=True)
@@ -190,8 +192,7 @@ def _roll(state: OwnState, draft: _Draft) -> None:
     if not state.templates:
         return
     own = [pod for pod in state.pods if pod.instance and not pod.deleting and not pod.ended]
-    old = [pod for pod in own if pod.template not in state.templates and pod not in draft.retire]
-    wished = [pod for pod in old if pod.instance in state.wishes]
+    wished = [pod for pod in own if _is_old(pod, state) and pod not in draft.retire]
     draft.delete.extend(pod for pod in wished if _never_started(pod, state))
     going = any(pod.instance and pod.deleting for pod in state.pods) or bool(draft.delete)
     if going or not _works(state):
@@ -207,14 +208,23 @@ def _never_started(pod: PodView, state: OwnState) -> bool:
     return pod.phase == "Pending" and not pod.ready and pod.uid not in state.hosts
 
 
+def _is_old(pod: PodView, state: OwnState) -> bool:
+    wish = state.wishes.get(pod.instance)
+    if wish is None:
+        return False
+    if wish.hot:
+        return pod.template not in state.templates
+    return bool(state.waiting_template) and pod.template != state.waiting_template
+
+
 def _works(state: OwnState) -> bool:
     """Whether pods of the present templates come up: every one that is some instance's own, and one of those
     that wait where there are any."""
     living = [pod for pod in state.pods if not pod.deleting and not pod.ended]
-    present = [pod for pod in living if pod.template in state.templates]
+    present = {*state.templates, state.waiting_template}
+    own_ready = all(pod.ready for pod in living if pod.instance and pod.template in present)
     spare = [pod for pod in living if pod.role == ROLE_GENERIC and not pod.instance]
-    own_ready = all(pod.ready for pod in present if pod.instance)
-    return own_ready and (not spare or any(pod.ready for pod in spare if pod in present))
+    return own_ready and (not spare or any(pod.ready and pod.template in present for pod in spare))
 
 
 def _hot_pods(state: OwnState) -> int:

@@ -38,6 +38,19 @@ def present_tier(found: Found) -> Tier | None:
     return Tier(found.stored.tier) if found.stored is not None and found.stored.tier else None
 
 
+def is_orphaned(found: Found, hears_all: bool) -> bool:
+    """Whether the store goes on naming an owner that is gone: it ended without releasing the instance, which
+    is in nobody's hands until it is claimed anew. An answer that names the pod comes from the owner itself.
+
+    Args:
+        hears_all: every host that could hold it is connected.
+    """
+    stored = found.stored
+    if found.held is not None or stored is None or stored.pod:
+        return False
+    return State(stored.state) in RESIDENT and hears_all
+
+
 def last_failure(found: Found) -> RecoveryView | None:
     """What is known of its last failure."""
     if found.held is not None:

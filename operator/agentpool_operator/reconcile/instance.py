@@ -15,7 +15,7 @@ from agentpool_core.api.v1alpha1 import Storage, WantedState
 from agentpool_core.cluster import AGENT_NAME, LABEL_NAME, LABEL_POOL_UID
 from agentpool_core.config import EffectivePool
 from agentpool_core.errors import AgentPoolError, InstanceNotFound, InvalidRequest, NotOwner
-from agentpool_core.lifecycle import State, Tier
+from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.names import Incarnation
 from agentpool_operator.cache import InstanceRef, instance_ref
 from agentpool_operator.hosts import HostAway
@@ -29,6 +29,7 @@ from agentpool_operator.reconcile.found import (
     fits,
     is_migrated,
     is_misplaced,
+    is_orphaned,
     is_there,
     last_failure,
     present_tier,
@@ -157,6 +158,9 @@ class InstanceReconciler:
             )
         report = self._report_of(ref, found, tier, wanted, problem, activates)
         await self._write(body, report)
+        if found.held is None and report.state in RESIDENT:
+            # A host that is not connected holds it, or did: that its pod goes makes no event for it.
+            again = min(again or RETRY_SECONDS, RETRY_SECONDS)
         if found.held is not None and found.held.state is State.BUSY and report.state is not State.BUSY:
             again = min(again or BUSY_SECONDS, BUSY_SECONDS + 0.5)
         return again
@@ -273,6 +277,12 @@ class InstanceReconciler:
 
     # Report
 
+    def _is_nowhere(self, ref: InstanceRef) -> bool:
+        pool = (ref.namespace, ref.pool)
+        fleet = self._parts.fleet
+        # Its report may have come in while the store was asked.
+        return fleet.holder(pool, ref.instance_id) is None and fleet.hears_all(pool)
+
     def _report_of(
         self,
         ref: InstanceRef,
@@ -288,6 +298,8 @@ class InstanceReconciler:
             state = shown_state(held, self._parts.clock())
             name = pod.name if pod is not None else ""
             facts = (state, held.reason, name, held.epoch, held.isolation)
+        elif stored is not None and is_orphaned(found, self._is_nowhere(ref)):
+            facts = (State.PAUSED, PauseReason.EVICTED, "", 0, ())
         elif stored is not None:
             facts = (State(stored.state), stored.reason, stored.pod, stored.epoch, tuple(stored.isolation))
         else:

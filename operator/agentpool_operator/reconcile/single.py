@@ -144,6 +144,7 @@ class Singles:
             hosts=self._parts.fleet.views(run.place),
             wishes=wishes,
             templates=_own_templates(run),
+            waiting_template=run.templates[ROLE_GENERIC].hash,
             max_hot=run.effective.tier(Tier.HOT).max_instances,
             now=self._parts.wall(),
             known=self._parts.cache.synced,

@@ -11,7 +11,12 @@ from contextlib import suppress
 import pytest
 
 from agentpool_agent.store.client import MAX_CONNECTIONS, RedisClient
+from agentpool_agent.store.scripts import SCRIPTS
 from support.redis import RedisServer
+from support.store_calls import KEYS
+
+KEYS_OF_A_POOL = (KEYS.generation, KEYS.index, KEYS.owners, KEYS.counts)
+ARGUMENTS = ("", "g1", 0, "")
 
 
 async def test_a_cancelled_command_never_leaves_its_reply_to_another(own_server: RedisServer) -> None:
@@ -34,6 +39,7 @@ async def test_a_cancelled_command_never_leaves_its_reply_to_another(own_server:
 
 VICTIMS: dict[str, Callable[[RedisClient], Awaitable[object]]] = {
     "a command": lambda client: client.command("ECHO", "victim"),
+    "a script": lambda client: client.run(SCRIPTS["observe"], KEYS_OF_A_POOL, ARGUMENTS),
     "a pipeline": lambda client: client.pipeline([("ECHO", "victim"), ("ECHO", "victim")]),
 }
 

@@ -86,6 +86,94 @@ async def test_a_save_that_was_applied_unheard_ends_the_ownership_instead_of_mix
     await store.save(again, Write({"b": b"2"}))
 
 
+async def test_an_unheard_save_that_comes_again_is_made_once(
+    store: RedisStore, raw: Redis, own_server: RedisServer
+) -> None:
+    owned = await store.claim(CLAIM)
+    await store.save(owned, Write({"a": b"1"}))
+    own_server.freeze()
+    with pytest.raises(StoreUnavailable) as unheard:
+        await store.save(owned, Write({"a": b"2"}))
+    with pytest.raises(StoreUnavailable) as not_sent:
+        # A new connection is not even greeted.
+        await store.save(owned, Write({"a": b"2"}), again=True)
+    assert (unheard.value.unheard, not_sent.value.unheard) == (True, False)
+    own_server.thaw()
+    await store.save(owned, Write({"a": b"2"}), again=True)
+    assert await raw.hget(KEYS.record(KEY.instance_id), "version") == b"2"
+    assert (await store.load(owned, previous=True)).parts == {"a": b"1"}
+    assert (await store.load(owned)).parts == {"a": b"2"}
+    await store.save(owned, Write({"a": b"3"}))
+
+
+async def test_an_unheard_save_that_never_arrived_is_made_when_it_comes_again(
+    store: RedisStore, own_server: RedisServer
+) -> None:
+    owned = await store.claim(CLAIM)
+    await store.save(owned, Write({"a": b"1"}))
+    client = HeldClient(own_server.url)
+    late = RedisStore(own_server.url, "pool-uid", "ns", "pool", client=client)
+    await late.load(owned)
+    with pytest.raises(StoreUnavailable):
+        await late.save(owned, Write({"a": b"2"}))
+    first = client.held
+    with pytest.raises(StoreUnavailable):
+        await late.save(owned, Write({"a": b"2"}), again=True)
+    assert (await client.deliver())[0] == b"OK"
+    client.held = first
+    assert (await client.deliver())[0] == b"OK", "the first one, late: it finds itself made"
+    await store.load(owned)
+    await store.save(owned, Write({"a": b"3"}))
+    assert await client.deliver() == [b"GONE"]
+    assert (await store.load(owned)).parts == {"a": b"3"}
+    await late.close()
+
+
+async def test_another_write_is_not_taken_for_the_unheard_one(
+    store: RedisStore, own_server: RedisServer
+) -> None:
+    owned = await store.claim(CLAIM)
+    await store.save(owned, Write({"a": b"1"}))
+    own_server.freeze()
+    with pytest.raises(StoreUnavailable):
+        await store.save(owned, Write({"a": b"given up"}))
+    with pytest.raises(StoreUnavailable):
+        await store.save(owned, Write({"a": b"another"}))
+    own_server.thaw()
+    await store.ping()
+    with pytest.raises(OwnershipLost):
+        await store.save(owned, Write({"a": b"another"}), again=True)
+
+
+async def test_a_write_does_not_come_again_behind_a_new_claim(
+    store: RedisStore, own_server: RedisServer
+) -> None:
+    owned = await store.claim(CLAIM)
+    own_server.freeze()
+    with pytest.raises(StoreUnavailable):
+        await store.save(owned, Write({"a": b"1"}))
+    own_server.thaw()
+    await store.claim(CLAIM)
+    with pytest.raises(OwnershipLost):
+        await store.save(owned, Write({"a": b"1"}), again=True)
+
+
+async def test_what_was_certainly_not_sent_or_was_refused_is_not_called_unheard(
+    store: RedisStore, raw: Redis, own_server: RedisServer
+) -> None:
+    owned = await store.claim(CLAIM)
+    await raw.delete(KEYS.index)
+    await raw.set(KEYS.index, "not ours")
+    with pytest.raises(StoreUnavailable) as refused:
+        await store.claim(Claim(KEY, B1, Tier.WARM, ended=frozenset({A1})))
+    own_server.stop()
+    await asyncio.sleep(0.05)  # the loop sees the connections end
+    with pytest.raises(StoreUnavailable) as away:
+        await store.save(owned, Write({"a": b"1"}))
+    assert not refused.value.unheard and not away.value.unheard
+    own_server.start()
+
+
 async def test_a_save_that_never_arrived_changes_nothing_for_the_next() -> None:
     with redis_server(append=True, arguments=("--appendfsync", "always")) as durable:
         kept = RedisStore(durable.url, "pool-uid", "ns", "pool")
@@ -190,6 +278,35 @@ async def test_a_registration_whose_answer_was_lost_may_be_repeated(
     counts: dict[bytes, bytes] = await raw.hgetall(KEYS.counts)  # type: ignore[assignment]
     tenant = f"tenant:{tenant_hash(KEY.tenant_id)}".encode()
     assert counts == {b"total": b"1", b"tier:WARM": b"1", tenant: b"1"}
+
+
+async def test_a_registration_without_a_loss_of_data_may_be_repeated_too(
+    store: RedisStore, own_server: RedisServer
+) -> None:
+    owned = await store.claim(CLAIM)
+    own_server.freeze()
+    with pytest.raises(StoreUnavailable):
+        await store.register(owned, Write({"a": b"1"}))
+    own_server.thaw()
+    await store.ping()
+    fresh = await store.register(owned, Write({"a": b"1"}))
+    assert (await store.load(fresh)).parts == {"a": b"1"}
+
+
+async def test_a_late_registration_does_not_reach_a_later_claim_of_its_owner(
+    store: RedisStore, own_server: RedisServer
+) -> None:
+    owned = await store.claim(CLAIM)
+    client = HeldClient(own_server.url)
+    late = RedisStore(own_server.url, "pool-uid", "ns", "pool", client=client)
+    await store.register(owned, Write({"a": b"1"}))
+    with pytest.raises(StoreUnavailable):
+        await late.register(owned, Write({"a": b"old"}))
+    fresh = await store.claim(CLAIM)
+    await store.release(fresh, PauseReason.EVICTED)
+    await store.claim(CLAIM)
+    assert await client.deliver() == [b"GONE"]
+    await late.close()
 
 
 async def test_a_late_registration_takes_nothing_back_from_a_later_one(

@@ -173,6 +173,23 @@ async def test_a_lost_hot_pod_that_nothing_replaces_is_made_anew(scene: Scene) -
     await scene.until(anew, 30)
 
 
+async def test_what_a_vanished_pod_never_released_is_not_said_to_be_there(scene: Scene) -> None:
+    await scene.pool({"warmup": {"count": 0}})
+    await scene.until(scene.ready)
+    await scene.instance("shared", "shared", state="Running")
+    await shows(scene, "shared", "READY", "")
+    name = (await scene.status(INSTANCES, "shared"))["pod"]
+    pod = scene.node.named(name)
+    # A forced deletion: the store goes on naming the owner.
+    await scene.client.delete(PODS, "default", name, pod.incarnation.pod_uid)
+    await shows(scene, "shared", "PAUSED", "Evicted")
+    status = await scene.status(INSTANCES, "shared")
+    assert (status.get("pod", ""), scene.node.store.owners[pod.key_id("acme", "shared")]) == (
+        "",
+        pod.incarnation,
+    )
+
+
 async def test_a_warm_instance_is_activated_paused_and_terminated(scene: Scene) -> None:
     await scene.pool({"warmup": {"count": 0}})
     await scene.until(scene.ready)

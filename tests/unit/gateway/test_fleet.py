@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -26,10 +27,8 @@ class FakeMembership:
     def __init__(self) -> None:
         self.ready = False
         self.pools: Mapping[PoolName, PoolMember] = {}
-        self.tell: Callable[[], None] = lambda: None
 
-    def subscribe(self, listener: Callable[[], None]) -> None:
-        self.tell = listener
+    def subscribe(self, listener: Callable[[], None]) -> None: ...
 
     def announced(self, incarnation: Incarnation) -> None: ...
 
@@ -70,16 +69,12 @@ async def test_it_is_ready_after_every_host_was_watched_or_tried_and_stays_so(st
 
 
 async def test_a_host_hears_that_its_pod_is_being_deleted_and_keeps_its_link() -> None:
-    membership, made, _ = fleet("Redis")
+    membership, made, table = fleet("Redis")
     name = PoolName("default", "support")
-    member = HostMember(name, "a", "a", "127.0.0.1:1")
-    membership.pools = {name: PoolMember(effective_pool(), (member,))}
-    running = asyncio.create_task(made.run())
-    await asyncio.sleep(0)
-    link = made.links["a"]
-    membership.pools = {name: PoolMember(effective_pool(), (replace(member, leaving=True),))}
-    membership.tell()
-    assert made.links["a"] is link
-    assert link.host.member.leaving
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    host = table.add(HostMember(name, "a", "a", "127.0.0.1:1"))
+    link = SimpleNamespace(table=table, host=host)
+    cast("dict[str, Any]", made.links)["a"] = link
+    membership.pools = {name: PoolMember(effective_pool(), (replace(host.member, leaving=True),))}
+    await made.run()
+    assert cast("dict[str, Any]", made.links) == {"a": link}
+    assert host.member.leaving

@@ -24,7 +24,15 @@ from agentpool_core.cluster import (
 from agentpool_core.lifecycle import Tier
 from agentpool_operator.desired.naming import Owner, covers, fitting
 from agentpool_operator.desired.objects import adoption, budget, deployment, record, service
-from agentpool_operator.desired.pod import END_SECONDS, PodDefaults, Template, generic_tiers, template
+from agentpool_operator.desired.pod import (
+    AWAIT_HANDLER,
+    END_SECONDS,
+    PodDefaults,
+    Template,
+    drain_seconds,
+    generic_tiers,
+    template,
+)
 from support.builders import agent_pool, effective_pool
 from support.kube_objects import held, pod
 from support.pod_security import violations
@@ -58,6 +66,14 @@ def test_workers_have_another_user_and_nothing_secret(role: str) -> None:
     assert host["securityContext"]["runAsUser"] == HOST_UID
     assert "cpu" not in host["resources"]["limits"]
     assert made(role).spec["securityContext"]["fsGroup"] == POD_GID
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_container_is_told_to_end_before_it_can_hear_it(role: str) -> None:
+    for container in made(role).spec["containers"]:
+        assert container["lifecycle"]["preStop"]["exec"]["command"] == ["/bin/sh", "-c", AWAIT_HANDLER]
+    # What it waits at most is no part of the time that a drain may take.
+    assert made(role).spec["terminationGracePeriodSeconds"] >= drain_seconds(effective_pool()) + END_SECONDS
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -244,3 +244,32 @@ def test_no_more_hot_pods_than_the_cap(state: OwnState) -> None:
 @given(scenes())
 def test_a_record_is_not_forgotten_while_a_pod_is_its_own(state: OwnState) -> None:
     assert not {w.id for w in plan_own(state).forget} & {p.instance for p in state.pods}
+
+
+def state_with(pods: list[PodView], hosts: list[HostView], wishes: list[OwnWish], waiting: str) -> OwnState:
+    """A pool whose HOT pods and waiting pods are made from templates of their own."""
+    return OwnState(
+        pods=pods,
+        hosts={one.pod_uid: one for one in hosts},
+        wishes={one.id: one for one in wishes},
+        templates=frozenset({"new"}),
+        now=NOW,
+        waiting_template=waiting,
+    )
+
+
+def test_a_hot_pod_with_a_runtime_of_its_own_is_replaced_while_waiting_pods_stay_as_they_are() -> None:
+    old = pod("a", ROLE_HOT, instance="inst-a", template="before")
+    spare = pod("s", template="waiting")
+    found = plan_own(state_with([old, spare], [host(old), host(spare)], [wish("inst-a")], "waiting"))
+    assert found.delete == (old,)
+
+
+def test_an_idle_cold_pod_is_replaced_when_waiting_pods_are_made_anew() -> None:
+    cold = [pod(n, instance=f"inst-{n}", template="before") for n in ("a", "b")]
+    spare = pod("s", template="waiting")
+    wishes = [replace(wish(one.instance), hot=False) for one in cold]
+    hosts = [host(cold[0], held("inst-a", State.BUSY)), host(cold[1], held("inst-b")), host(spare)]
+    assert plan_own(state_with([*cold, spare], hosts, wishes, "waiting")).delete == (cold[1],)
+    same = [replace(one, template="waiting") for one in cold]
+    assert plan_own(state_with([*same, spare], hosts, wishes, "waiting")).delete == ()

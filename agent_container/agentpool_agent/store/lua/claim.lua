@@ -52,7 +52,7 @@ if not held[1] then
   redis.call('ZADD', INDEX, 0, ID)
 end
 redis.call('HSET', RECORD, 'owner', owner, 'epoch', epoch, 'version', '0', 'tier', tier, 'paused', '',
-  'swapped', swapped, 'updated', text(now))
+  'swapped', swapped, 'registered_from', '', 'updated', text(now))
 inherit_previous(held[2], epoch)
 redis.call('ZADD', OWNERS, 0, owner .. '|' .. ID)
 count(tier, tenant_hash, 1)

@@ -8,6 +8,8 @@ local owner, epoch, attempt, tier, tenant_hash = ARGV[5], ARGV[6], ARGV[9], ARGV
 local held = redis.call('HMGET', RECORD, 'owner', 'epoch', 'version', 'attempt', 'registered_from')
 
 local function may_register()
+  -- Its own earlier attempt arrived though the answer did not, and nothing was written since.
+  if held[1] == owner and held[5] == epoch and held[3] == '0' and held[4] < attempt then return true end
   -- Without a loss of data or a failover a missing record was erased, and stays so.
   if not held[1] then return ARGV[7] ~= generation or waiting > 0 end
   if ARGV[7] == generation then
@@ -15,8 +17,7 @@ local function may_register()
     if tonumber(held[2]) < tonumber(epoch) then return true end
     return held[1] == owner and held[2] == epoch and tonumber(held[3]) <= tonumber(ARGV[8])
   end
-  -- Its own earlier attempt arrived though the answer did not, and nothing was written since.
-  return held[1] == owner and held[5] == epoch and held[3] == '0' and held[4] < attempt
+  return false
 end
 if not may_register() then return {'GONE'} end
 
@@ -29,7 +30,9 @@ redis.call('HSET', RECORD, 'owner', owner, 'epoch', fresh_epoch, 'version', '0',
   'tenant_hash', tenant_hash, 'origin', ARGV[14], 'declared_uid', ARGV[15], 'paused', '',
   'updated', text(now))
 redis.call('HSETNX', RECORD, 'wish', '')
-redis.call('HSETNX', RECORD, 'failures', ARGV[16])
+if (redis.call('HGET', RECORD, 'failures') or '') == '' then
+  redis.call('HSET', RECORD, 'failures', ARGV[16])
+end
 redis.call('ZADD', INDEX, 0, ID)
 redis.call('ZADD', OWNERS, 0, owner .. '|' .. ID)
 count(tier, tenant_hash, 1)

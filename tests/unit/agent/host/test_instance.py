@@ -20,7 +20,9 @@ from agentpool_agent.wire import frames
 from agentpool_core.errors import (
     AgentFailure,
     AgentPoolError,
+    DeadlineExceeded,
     InstanceCrashed,
+    OutcomeUnknown,
     OwnershipLost,
     StoreDataLost,
     StoreUnavailable,
@@ -55,10 +57,21 @@ class Shelf(MemoryStore):
         self.open = asyncio.Event()
         self.open.set()
         self.writes: list[Write] = []
+        self.replies: list[AgentPoolError | None] = []
+        """What the next writes fail with, one after the other; None: nothing."""
+        self.repetitions = 0
+        self.repeated = asyncio.Event()
 
-    async def save(self, ownership: Ownership, write: Write) -> None:
+    async def save(self, ownership: Ownership, write: Write, *, again: bool = False) -> None:
         await self.open.wait()
         self.writes.append(write)
+        if again:
+            self.repetitions += 1
+            self.repeated.set()
+        if self.replies:
+            reply = self.replies.pop(0)
+            if reply is not None:
+                raise reply
         if self.failure is not None:
             raise self.failure
         await super().save(ownership, write)
@@ -73,12 +86,13 @@ class Rig:
         self.strained: list[str] = []
         self.released = 0
         self.data_lost = 0
+        self.now = 0.0
         self.tasks: list[asyncio.Task[None]] = []
         self.worker = Worker()
         entry = Entry(KEY, KEY.instance_id, Tier.WARM, 0.0, 0.0, state=State.BUSY)
         around = Surroundings(
             store=lambda: store,
-            clock=lambda: 0.0,
+            clock=lambda: self.now,
             wall=lambda: 0.0,
             spawn=self._spawn,
             released=self._released,
@@ -241,3 +255,117 @@ async def test_an_answer_that_crosses_a_snapshot_is_not_taken_for_its_end(rig: R
     assert exchange.output == b"out" and not checkpoint.done()
     rig.resident.frame_received(frames.Clean())
     await checkpoint
+
+
+UNHEARD = StoreUnavailable("no answer", unheard=True)
+REFUSED = StoreUnavailable("the memory is full")
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        pytest.param([UNHEARD], id="one answer was lost"),
+        pytest.param([UNHEARD, UNHEARD, REFUSED], id="several were, and then it was refused"),
+    ],
+)
+async def test_a_write_whose_answer_was_lost_is_repeated_until_it_is_confirmed(
+    rig: Rig, replies: list[AgentPoolError | None]
+) -> None:
+    exchange = rig.request()
+    rig.store.replies = [*replies, None]
+    rig.commit(exchange)
+    await rig.settle()
+    assert (exchange.output, rig.verdicts) == (b"out", [True])
+    assert rig.store.repetitions == len(rig.store.writes) - 1 == len(replies)
+    assert rig.resident.uncertain_since is None
+
+
+async def test_what_was_refused_for_certain_is_not_repeated(rig: Rig) -> None:
+    exchange = rig.request()
+    rig.store.failure = REFUSED
+    rig.commit(exchange)
+    await rig.settle()
+    assert exchange.error is REFUSED
+    assert len(rig.store.writes) == 1
+
+
+async def give_up(rig: Rig, last: AgentPoolError) -> None:
+    """No attempt is answered, and then there is no time left."""
+    rig.store.failure = UNHEARD
+    await rig.store.repeated.wait()
+    rig.store.failure, rig.now = last, 60.0
+    await rig.settle()
+
+
+@pytest.mark.parametrize(
+    ("last", "with_key"),
+    [
+        pytest.param(UNHEARD, "StoreUnavailable", id="the store stays silent"),
+        pytest.param(REFUSED, "StoreUnavailable", id="the store refuses a repetition"),
+        pytest.param(OwnershipLost("taken"), "OwnershipLost", id="somebody else owns the instance by now"),
+    ],
+)
+async def test_without_a_verdict_only_a_key_allows_to_try_again(
+    rig: Rig, last: AgentPoolError, with_key: str
+) -> None:
+    plain, keyed, beside = rig.request(), rig.request("k"), rig.request("b")
+    rig.commit(plain, keyed)
+    later = rig.request()
+    await give_up(rig, last)
+    for one in (beside, later):
+        rig.resident.frame_received(frames.Failed(one.number, "InstanceRolledBack", ""))
+    assert isinstance(plain.error, OutcomeUnknown)
+    assert keyed.error is not None and keyed.error.code == with_key and keyed.error.retryable
+    assert isinstance(beside.error, OutcomeUnknown), "its change may be in the snapshot, its key is not"
+    assert later.error is not None and later.error.retryable, "it began behind the snapshot"
+
+
+async def test_a_store_that_lost_its_data_lost_what_was_unheard_too(rig: Rig) -> None:
+    exchange = rig.request()
+    rig.commit(exchange)
+    await give_up(rig, StoreDataLost("gone"))
+    assert isinstance(exchange.error, StoreDataLost)
+    assert rig.data_lost == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        pytest.param(None, None, id="it is confirmed"),
+        pytest.param(OwnershipLost("taken"), "OwnershipLost", id="it is refused"),
+    ],
+)
+async def test_a_worker_that_dies_behind_its_answer_does_not_decide_what_became_of_it(
+    rig: Rig, last: AgentPoolError | None, code: str | None
+) -> None:
+    exchange, other = rig.request(), rig.request()
+    rig.store.open.clear()
+    rig.commit(exchange)
+    await asyncio.sleep(0)
+    rig.worker.end("it crashed")
+    assert not exchange.ended and isinstance(other.error, InstanceCrashed)
+    assert rig.released == 2, "its place is free all the same"
+    rig.store.failure = last
+    rig.store.open.set()
+    await rig.settle()
+    assert exchange.output == (b"out" if code is None else None)
+    assert (exchange.error.code if exchange.error else None) == code
+
+
+async def test_a_deadline_that_passes_during_a_write_leaves_the_outcome_open(rig: Rig) -> None:
+    rig.store.open.clear()
+    plain = rig.resident.begin("", 0.0, 1000)
+    keyed = rig.resident.begin("k", 0.0, 1000)
+    for exchange in (plain, keyed):
+        rig.resident.handle(exchange, b"1")
+    waiting = rig.resident.begin("", 0.0, 1000)
+    rig.commit(plain, keyed)
+    with pytest.raises(OutcomeUnknown):
+        await plain.next()
+    with pytest.raises(DeadlineExceeded):
+        await keyed.next()
+    with pytest.raises(DeadlineExceeded):
+        # The worker never had it.
+        await waiting.next()
+    rig.store.open.set()
+    await rig.settle()
