@@ -61,10 +61,19 @@ verify: $(STAMP) ## fail when a generated file is not what `make generate` write
 
 .PHONY: test
 test: setup check ## check, component tests, documentation, ownership model, and e2e where a cluster can be had
-	@$(STEP) component tools/pytest_twice.sh tests/component
+	@$(MAKE) -j2 -k step-component-hosts step-component-paths
 	@$(STEP) docs tools/pytest_twice.sh tests/docs
 	@$(MAKE) model
 	@tools/e2e.sh
+
+# Two at once: most of their time is spent waiting for processes, not computing.
+HOST_TESTS := $(addprefix tests/component/,devcluster host images operator repository store)
+PATH_TESTS := $(filter-out $(HOST_TESTS),$(patsubst %/,%,$(wildcard tests/component/[a-z]*/)))
+.PHONY: step-component-hosts step-component-paths
+step-component-hosts:
+	@PYTEST_CACHE=.pytest_cache/hosts $(STEP) component tools/pytest_twice.sh $(HOST_TESTS)
+step-component-paths:
+	@PYTEST_CACHE=.pytest_cache/paths $(STEP) component tools/pytest_twice.sh $(PATH_TESTS)
 
 .PHONY: e2e
 e2e: setup ## chart and operator against a real API server, then everything on real pods

@@ -45,5 +45,5 @@ async def _watch(client: httpx.AsyncClient, path: str, found: list[Object]) -> N
     async with client.stream("GET", path, params={"watch": "true"}) as answer:
         async for line in answer.aiter_lines():
             event = json.loads(line)
-            if event["type"] in ("ADDED", "MODIFIED"):
+            if event.get("type") in ("ADDED", "MODIFIED"):
                 found.append(event["object"])
