@@ -70,8 +70,9 @@ def main() -> int:
     if options.cluster:
         facts |= cluster.facts()
         rows = asyncio.run(cluster.measure())
-        write(RESULTS / "cluster", rows, (), facts)
-        sys.stdout.write(table(rows, (), facts))
+        compared = cluster.bars(rows)
+        write(RESULTS / "cluster", rows, compared, facts)
+        sys.stdout.write(table(rows, compared, facts))
         return 0
     rows = asyncio.run(measure(QUICK if options.quick else Scale(), options.only or tuple(GROUPS)))
     compared = [] if options.only else bars(rows)

@@ -15,6 +15,8 @@ from tools.devcluster.processes import end
 from tools.devcluster.shell import find, run, succeeds
 
 CGROUPS = Path("/sys/fs/cgroup")
+POD_CPU_SHARES = 8192
+"""CPU weight of all pods together, against 1024 for each busy thread of the node's daemons."""
 # The controllers a kubelet uses.
 CONTROLLERS = frozenset({"cpu", "cpuset", "hugetlb", "io", "memory", "pids"})
 SYSCTL_ROOT = Path("/proc/sys")
@@ -120,7 +122,19 @@ def ensure_cgroups() -> None:
             # Version 1 starts a cpuset with no processor and no memory, where nothing can run.
             if (own / setting).exists() and not (own / setting).read_text().strip():
                 (own / setting).write_text((own.parent / setting).read_text())
+        _weigh(own)
         _delegate(own)
+
+
+def _weigh(own: Path) -> None:
+    """Give pods together the weight they have on a node whose daemons share a slice.
+
+    Here the daemons run in the root cgroup, where each of their threads weighs as much as a whole cgroup with
+    the default of 1024; a few busy ones would starve whatever serves requests in pods.
+    """
+    shares = own / "cpu.shares"
+    if shares.exists():
+        shares.write_text(str(POD_CPU_SHARES))
 
 
 def _delegate(own: Path) -> None:

@@ -165,12 +165,9 @@ class Pods:
         self, owner: Owner, template: Template, count: int, expected: Expected, effects: Effects
     ) -> None:
         """Make pods that wait."""
-        calls = []
-        for _ in range(count):
-            name = f"{owner.child('generic')}-{self._parts.suffix()}"
-            expected.add(name, template.role, self._parts.clock())
-            calls.append(self._create(owner, template.pod(owner, name), expected))
-        await self._all(calls, effects)
+        names = (f"{owner.child('generic')}-{self._parts.suffix()}" for _ in range(count))
+        pods = [(template.pod(owner, name), "") for name in names]
+        await self._make(owner, template.role, pods, expected, effects)
 
     async def create_own(
         self,
@@ -181,13 +178,32 @@ class Pods:
         effects: Effects,
     ) -> None:
         """Make a pod for each instance."""
-        calls = []
+        pods = []
         for wish in wishes:
             name = f"{owner.child('hot')}-{self._parts.suffix()}"
             ref = reference("AgentInstance", wish.name, wish.uid)
-            expected.add(name, template.role, self._parts.clock(), wish.id)
-            calls.append(self._create(owner, template.own_pod(owner, name, wish.id, ref), expected))
-        await self._all(calls, effects)
+            pods.append((template.own_pod(owner, name, wish.id, ref), wish.id))
+        await self._make(owner, template.role, pods, expected, effects)
+
+    async def _make(
+        self,
+        owner: Owner,
+        role: str,
+        pods: Sequence[tuple[Object, str]],
+        expected: Expected,
+        effects: Effects,
+    ) -> None:
+        """One pod, then two, then four: what refuses the first one, a quota or a namespace that ends, refuses
+        the others as well, and is not asked for each of them."""
+        start, size = 0, 1
+        while start < len(pods):
+            batch, start = pods[start : start + size], start + size
+            for body, instance_id in batch:
+                expected.add(body["metadata"]["name"], role, self._parts.clock(), instance_id)
+            calls = [self._create(owner, body, expected) for body, _ in batch]
+            if not await self._all(calls, effects):
+                return
+            size = min(size * 2, PARALLEL)
 
     async def _create(self, owner: Owner, body: Object, expected: Expected) -> None:
         name = body["metadata"]["name"]
@@ -228,7 +244,8 @@ class Pods:
         calls = (cluster.delete(PODS, owner.namespace, pod.name, pod.uid) for pod in pods)
         await self._all(calls, effects)
 
-    async def _all(self, calls: Iterable[Awaitable[None]], effects: Effects) -> None:
+    async def _all(self, calls: Iterable[Awaitable[None]], effects: Effects) -> bool:
+        """Whether every call went well; the others are told in `effects`."""
         gate = asyncio.Semaphore(PARALLEL)
 
         async def bounded(call: Awaitable[None]) -> None:
@@ -244,6 +261,7 @@ class Pods:
                 log.warning("pod_call_failed", reason=str(result))
             elif isinstance(result, BaseException):
                 raise result
+        return all(result is None for result in results)
 
 
 def refusal(error: KubeError) -> Problem:

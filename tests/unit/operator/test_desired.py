@@ -199,7 +199,7 @@ def test_a_drain_outlasts_the_longest_request_and_the_grace_time_the_drain(
 def test_a_waiting_pod_asks_for_little() -> None:
     """Thirty of them fit beside everything else on two cores."""
     cpus = [one["resources"]["requests"]["cpu"] for one in made(ROLE_GENERIC).spec["containers"]]
-    assert cpus == ["25m", "10m"]
+    assert cpus == ["10m", "10m"]
 
 
 def test_long_names_fit_and_stay_apart() -> None:
