@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc_tools
 from grpc_tools import protoc
 
-from tools import chart_values
+from tools import chart_values, metrics_page
 from tools.crd import FOLDERS as CRD_FOLDERS
 from tools.crd import definitions
 from tools.reference import PAGES
@@ -57,7 +57,13 @@ def pages() -> dict[Path, str]:
 def generated() -> dict[Path, str]:
     """Every generated file of the repository: its path and its text."""
     with tempfile.TemporaryDirectory() as folder:
-        return stubs(Path(folder)) | definitions(MARK) | chart_values.page(MARK) | pages()
+        return (
+            stubs(Path(folder))
+            | definitions(MARK)
+            | chart_values.page(MARK)
+            | metrics_page.page(MARK)
+            | pages()
+        )
 
 
 def stale(wanted: dict[Path, str], root: Path) -> list[str]:

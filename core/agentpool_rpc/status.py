@@ -97,7 +97,14 @@ def from_status(status: Status) -> AgentPoolError | None:
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns an AgentPoolError that a handler raises into a status, and anything else into a plain
-    INTERNAL whose cause is in the log only."""
+    INTERNAL whose cause is in the log only.
+
+    Args:
+        refused: told the code of each error.
+    """
+
+    def __init__(self, refused: Callable[[str], None] = lambda _: None) -> None:
+        self._refused = refused
 
     async def intercept_service(
         self,
@@ -112,43 +119,50 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
+        refused = self._refused
         if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(_guard_unary(handler.stream_unary), **serializers)
+            guarded = _guard_unary(handler.stream_unary, refused)
+            return grpc.stream_unary_rpc_method_handler(guarded, **serializers)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(_guard_stream(handler.unary_stream), **serializers)
-        return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary), **serializers)
+            guarded = _guard_stream(handler.unary_stream, refused)
+            return grpc.unary_stream_rpc_method_handler(guarded, **serializers)
+        return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary, refused), **serializers)
 
 
-def _guard_unary(inner: Any) -> Any:
+def _guard_unary(inner: Any, refused: Callable[[str], None]) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             return await inner(request, context)
         except AgentPoolError as exc:
+            refused(exc.code)
             await abort(context, exc)
         except grpc.aio.AbortError:
             raise
         except Exception:
             log.exception("call_failed")
+            refused(AgentPoolError.code)
             await abort(context, AgentPoolError("The component failed on this call."))
 
     return call
 
 
-def _guard_stream(inner: Any) -> Any:
+def _guard_stream(inner: Any, refused: Callable[[str], None]) -> Any:
     if not inspect.isasyncgenfunction(inner):
         # It writes its events itself, as the standard health service does.
-        return _guard_unary(inner)
+        return _guard_unary(inner, refused)
 
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             async for event in inner(request, context):
                 yield event
         except AgentPoolError as exc:
+            refused(exc.code)
             await abort(context, exc)
         except grpc.aio.AbortError:
             raise
         except Exception:
             log.exception("call_failed")
+            refused(AgentPoolError.code)
             await abort(context, AgentPoolError("The component failed on this call."))
 
     return call

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from agentpool_gateway.dispatch.pools import Pools
 from agentpool_gateway.membership.base import Membership, PoolName
 from agentpool_gateway.membership.static import StaticMembership
 from agentpool_gateway.membership.watcher import Fleet
-from agentpool_gateway.metrics import Metrics
+from agentpool_gateway.metrics import Interface, Metrics
 from agentpool_gateway.rest.app import RestApp
 from agentpool_gateway.rest.handlers import Handlers
 from agentpool_gateway.rpc.server import RpcServer
@@ -111,10 +112,11 @@ class Gateway:
             Handlers(self._gate, self._metrics, self._grace_over),
             lambda: self._ready,
             local_pages_only=insecure,
+            refused=partial(self._metrics.refused, Interface.REST),
         )
         listener = _listen(settings.http_listen)
         http = _HttpServer(_http_config(rest))
-        rpc = RpcServer(self._gate)
+        rpc = RpcServer(self._gate, partial(self._metrics.refused, Interface.GRPC))
         rpc_port = rpc.bind(settings.grpc_listen)
         watching = await self._watch()
         serving = asyncio.create_task(http.serve([listener]), name="http")

@@ -4,84 +4,190 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
 
-from prometheus_client import Counter, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from agentpool_core.errors import BY_CODE
+from agentpool_gateway.counts import OTHER, PoolCounts
+from agentpool_gateway.dispatch.call import Milestones
 from agentpool_gateway.membership.base import PoolName
+from agentpool_gateway.membership.table import Host
 from agentpool_gateway.membership.watcher import Fleet
 from agentpool_proto.v1.types_pb2 import Instance
+from agentpool_rpc.metrics import new_registry
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
-LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-OVERHEAD_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 1.0)
 _POOL = ("namespace", "pool")
 
 
-class Metrics:
-    """Counts requests, and shows instances as hosts report them.
+class Interface(StrEnum):
+    """By which way a call came."""
+
+    REST = "rest"
+    GRPC = "grpc"
+
+
+class Readiness(StrEnum):
+    """What a host can be used for, as the gateway sees it."""
+
+    READY = "ready"
+    """It takes new instances."""
+    DRAINING = "draining"
+    """It leaves, or its pod is being deleted: it serves what it has."""
+    NOT_READY = "not_ready"
+    """It starts, or lacks a configuration, a zygote or its store."""
+    SILENT = "silent"
+    """Its Watch stream is broken."""
+
+
+def readiness(host: Host) -> Readiness:
+    """What a host can be used for."""
+    if not host.connected:
+        return Readiness.SILENT
+    if host.status.draining or host.member.leaving:
+        return Readiness.DRAINING
+    return Readiness.READY if host.status.ready else Readiness.NOT_READY
+
+
+class Metrics(Collector):
+    """Counts requests, and shows hosts and instances as they report themselves.
 
     Args:
         instance_series: also export memory and CPU of each instance, one series each.
+        spans_dropped: spans that were not exported, since the start.
     """
 
-    def __init__(self, fleet: Fleet, instance_series: bool = False) -> None:
-        # A second series per counter, of its start time, that nobody asked for.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+    def __init__(
+        self, fleet: Fleet, instance_series: bool = False, spans_dropped: Callable[[], int] = lambda: 0
+    ) -> None:
         self._fleet = fleet
         self._instance_series = instance_series
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "agent_pool_requests",
-            "Requests that ended: success, Cancelled, or the code of the error.",
-            (*_POOL, "status"),
-            registry=self._registry,
-        )
-        self._latency = Histogram(
-            "agent_pool_request_latency_seconds",
-            "Time from the arrival of a request to its end.",
-            _POOL,
-            buckets=LATENCY_BUCKETS,
-            registry=self._registry,
-        )
-        self._overhead = Histogram(
-            "agent_pool_gateway_overhead_seconds",
-            "Part of an answered request's time that was not spent at its host.",
-            _POOL,
-            buckets=OVERHEAD_BUCKETS,
-            registry=self._registry,
-        )
-        self._registry.register(_Instances(self))
+        self._spans_dropped = spans_dropped
+        self._pools: dict[PoolName, PoolCounts] = {}
+        self._refusals: Tally[tuple[str, str]] = Tally()
+        self.registry = new_registry()
+        self.registry.register(self)
+        self.registry.register(fleet.watch_lag)
 
-    def request_ended(self, pool: PoolName, status: str, seconds: float, host_seconds: float) -> None:
+    def request_began(self, pool: PoolName) -> None:
+        """A request of the pool is worked on; `request_ended` follows."""
+        counts = self._pools.get(pool)
+        if counts is None:
+            counts = self._pools[pool] = PoolCounts()
+        counts.in_flight += 1
+
+    def request_ended(self, pool: PoolName, status: str, seconds: float, marks: Milestones) -> None:
         """Count a request."""
-        self._requests.labels(*pool, status).inc()
-        self._latency.labels(*pool).observe(seconds)
-        if host_seconds:
-            self._overhead.labels(*pool).observe(max(seconds - host_seconds, 0.0))
+        counts = self._pools.get(pool)
+        # Its pool may have gone in the meantime, and its numbers with it.
+        if counts is not None:
+            counts.in_flight -= 1
+            counts.ended(status, seconds, marks)
+
+    def refused(self, interface: Interface, code: str) -> None:
+        """A call was answered with an error."""
+        self._refusals[interface.value, code if code in BY_CODE else OTHER] += 1
 
     def exposition(self, pool: PoolName | None) -> bytes:
-        """The text format: of one pool, or of all and the process for None."""
+        """The text format: of one pool, or of everything for None."""
         if pool is None:
-            return generate_latest(self._registry)
-        return generate_latest(_OnePool(self._registry, pool))
+            return generate_latest(self.registry)
+        return generate_latest(_OnePool(self.registry, pool))
 
-    def gauges(self) -> Iterator[Metric]:
-        """What the hosts report at this moment."""
-        count = GaugeMetricFamily(
+    def collect(self) -> Iterator[Metric]:
+        """prometheus_client: called for each scrape."""
+        for gone in self._pools.keys() - self._fleet.tables.keys():
+            del self._pools[gone]
+        yield from self._requests()
+        yield from self._times()
+        yield from self._held()
+        refusals = CounterMetricFamily(
+            "agent_pool_gateway_refusals",
+            "Calls of any kind that were answered with an error, also those that name no pool.",
+            labels=("interface", "code"),
+        )
+        for key, number in self._refusals.items():
+            refusals.add_metric(key, number)
+        dropped = CounterMetricFamily(
+            "agent_pool_gateway_spans_dropped", "Spans that were made and could not be exported."
+        )
+        dropped.add_metric((), self._spans_dropped())
+        yield from (refusals, dropped)
+        if self._instance_series:
+            yield from self._per_instance()
+
+    def _requests(self) -> Iterator[Metric]:
+        ended = CounterMetricFamily(
+            "agent_pool_requests",
+            "Requests that ended: success, Cancelled, or the code of the error.",
+            labels=(*_POOL, "status"),
+        )
+        now = GaugeMetricFamily(
+            "agent_pool_requests_in_flight", "Requests that are worked on now.", labels=_POOL
+        )
+        found = CounterMetricFamily(
+            "agent_pool_activations",
+            "Accepted requests by what they found: hit (resident), new, restored (from saved state).",
+            labels=(*_POOL, "kind"),
+        )
+        for name, counts in self._pools.items():
+            for status, number in counts.statuses.items():
+                ended.add_metric((*name, status), number)
+            now.add_metric(name, counts.in_flight)
+            for kind, number in counts.activations.items():
+                found.add_metric((*name, kind), number)
+        yield from (ended, now, found)
+
+    def _times(self) -> Iterator[Metric]:
+        latency = HistogramMetricFamily(
+            "agent_pool_request_latency_seconds",
+            "Time from the arrival of a request to its end; outcome: success, refused (HTTP 4xx), failed "
+            "(5xx), cancelled.",
+            labels=(*_POOL, "outcome"),
+        )
+        phases = HistogramMetricFamily(
+            "agent_pool_request_phase_seconds",
+            "Time from the arrival of a request until it was placed, accepted, admitted, gave its "
+            "first_byte, and was done.",
+            labels=(*_POOL, "phase"),
+        )
+        overhead = HistogramMetricFamily(
+            "agent_pool_gateway_overhead_seconds",
+            "Part of an answered request's time that was not spent at its host.",
+            labels=_POOL,
+        )
+        for name, counts in self._pools.items():
+            for outcome, seen in counts.latency.items():
+                seen.add_to(latency, (*name, outcome))
+            for phase, seen in counts.phases.items():
+                seen.add_to(phases, (*name, phase))
+            counts.overhead.add_to(overhead, name)
+        yield from (latency, phases, overhead)
+
+    def _held(self) -> Iterator[Metric]:
+        instances = GaugeMetricFamily(
             "agent_pool_instances_total", "Instances by tier and state.", labels=(*_POOL, "tier", "state")
+        )
+        hosts = GaugeMetricFamily(
+            "agent_pool_hosts",
+            "Hosts by what they can be used for: ready, draining, not_ready, silent (no Watch stream).",
+            labels=(*_POOL, "readiness"),
         )
         for name, table in self._fleet.tables.items():
             tally = Tally((one.tier, one.state) for one in table.instances())
             for (tier, state), number in tally.items():
-                count.add_metric((*name, tier, state), number)
-        yield count
-        if self._instance_series:
-            yield from self._per_instance()
+                instances.add_metric((*name, tier, state), number)
+            ready = Tally(readiness(host) for host in table.hosts.values())
+            for which in Readiness:
+                hosts.add_metric((*name, which), ready[which])
+        breaks = CounterMetricFamily("agent_pool_watch_breaks", "Watch streams of hosts that broke.")
+        breaks.add_metric((), self._fleet.watch_breaks)
+        yield from (instances, hosts, breaks)
 
     def _per_instance(self) -> Iterator[Metric]:
         labels = (*_POOL, "instance_id")
@@ -102,14 +208,6 @@ def _cpu_percent(instance: Instance) -> float:
     return round(100 * instance.cpu_seconds / lived, 3) if lived > 0 else 0.0
 
 
-class _Instances(Collector):
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics.gauges()
-
-
 class _OnePool:
     """A registry's samples of one pool."""
 
@@ -117,7 +215,7 @@ class _OnePool:
         self._registry = registry
         self._pool = pool
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterable[Metric]:
         for metric in self._registry.collect():
             part = Metric(metric.name, metric.documentation, metric.type, metric.unit)
             part.samples = [

@@ -71,6 +71,7 @@ class App:
         self.metrics = OperatorMetrics(
             depth=lambda: len(self.queue),
             sizes=lambda: self._pools.sizes if self._pools is not None else {},
+            conditions=lambda: self._pools.conditions if self._pools is not None else {},
             leading=lambda: self._elector is not None and self._elector.leading,
         )
         self._failures = Failures(self.metrics.failed)
@@ -92,7 +93,7 @@ class App:
             loop.add_signal_handler(number, self.stopping.set)
         settings = self._settings
         await self._probes.start(settings.health_port, settings.metrics_port)
-        kube = KubeClient(await connect())
+        kube = KubeClient(await connect(), observe=self.metrics.called)
         seconds = settings.lease_seconds
         timing = Timing(lease=seconds, hold=seconds * 2 / 3, retry=max(0.2, seconds * 2 / 15))
         self._elector = elector = Elector(

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from agentpool_core.lifecycle import Tier
 from agentpool_core.recovery import Cause, Strategy
 from agentpool_operator.queue import Key, Outcome
+from agentpool_rpc.metrics import Distributions, new_registry
 
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds. A run that changes nothing takes some reads, one that activates an instance seconds."""
@@ -20,6 +21,7 @@ BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60
 _STRATEGIES, _CAUSES = frozenset(Strategy), frozenset(Cause)
 
 Sizes = Mapping[tuple[str, str], Mapping[str, tuple[int, int]]]
+Conditions = Mapping[tuple[str, str], Mapping[str, bool]]
 
 
 class OperatorMetrics(Collector):
@@ -28,40 +30,56 @@ class OperatorMetrics(Collector):
     Args:
         depth: keys in the work queue.
         sizes: wanted and ready pods of each pool by role.
+        conditions: which conditions of each pool hold.
         leading: whether this process leads.
     """
 
     def __init__(
-        self, depth: Callable[[], int], sizes: Callable[[], Sizes], leading: Callable[[], bool]
+        self,
+        depth: Callable[[], int],
+        sizes: Callable[[], Sizes],
+        conditions: Callable[[], Conditions],
+        leading: Callable[[], bool],
     ) -> None:
-        self._depth, self._sizes, self._leading = depth, sizes, leading
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
+        self._depth, self._sizes, self._conditions, self._leading = depth, sizes, conditions, leading
+        self.registry = registry = new_registry()
+        registry.register(self)
         self._total = Counter(
             "agent_pool_operator_reconcile",
             "Reconciles by subject and result.",
             ["subject", "result"],
-            registry=self.registry,
+            registry=registry,
         )
         self._failures = Counter(
             "agent_pool_instance_failures",
             "Failures of instances by what is done about them and by cause.",
             ["strategy", "cause"],
-            registry=self.registry,
+            registry=registry,
         )
         self._moves = Counter(
             "agent_pool_tier_moves",
             "Moves of instances between tiers that their traffic asked for.",
             ["before", "after"],
-            registry=self.registry,
+            registry=registry,
         )
-        self._seconds = Histogram(
-            "agent_pool_operator_reconcile_seconds",
-            "Time of a reconcile.",
-            ["subject"],
-            buckets=BUCKETS,
-            registry=self.registry,
+        self._calls = Counter(
+            "agent_pool_operator_api_requests",
+            "Requests to the API server by verb, kind and result, watches apart. Writes are create, apply, "
+            "patch, update and delete; those of leases keep the leader.",
+            ["verb", "kind", "result"],
+            registry=registry,
         )
+        self._seconds = Distributions(
+            "agent_pool_operator_reconcile_seconds", "Time of a reconcile.", ["subject"], BUCKETS
+        )
+        self._call_seconds = Distributions(
+            "agent_pool_operator_api_request_seconds",
+            "Time of a request to the API server.",
+            ["verb"],
+            BUCKETS,
+        )
+        registry.register(self._seconds)
+        registry.register(self._call_seconds)
 
     def failed(self, strategy: str, cause: str) -> None:
         """An instance failed, as its host reports."""
@@ -75,28 +93,46 @@ class OperatorMetrics(Collector):
     def observe(self, key: Key, outcome: Outcome, seconds: float) -> None:
         """A reconcile ended."""
         self._total.labels(key.subject.value, outcome.value).inc()
-        self._seconds.labels(key.subject.value).observe(seconds)
+        self._seconds.observe(seconds, key.subject.value)
+
+    def called(self, verb: str, kind: str, result: str, seconds: float) -> None:
+        """The API server was asked: by which verb, for which kind, how it ended."""
+        self._calls.labels(verb, kind, result).inc()
+        self._call_seconds.observe(seconds, verb)
 
     def collect(self) -> Iterator[Metric]:
         """prometheus_client: called for each scrape."""
-        depth = GaugeMetricFamily("agent_pool_operator_workqueue_depth", "Keys that wait or are under way.")
-        depth.add_metric([], self._depth())
-        leading = GaugeMetricFamily("agent_pool_operator_leading", "1: this process leads.")
-        leading.add_metric([], float(self._leading()))
+        yield GaugeMetricFamily(
+            "agent_pool_operator_workqueue_depth", "Keys that wait or are under way.", self._depth()
+        )
+        yield GaugeMetricFamily(
+            "agent_pool_operator_leading", "1: this process leads.", float(self._leading())
+        )
+        yield from self._of_pools()
+
+    def _of_pools(self) -> Iterator[Metric]:
         wanted, ready = Tally[str](), Tally[str]()
         sizes = self._sizes()
         for roles in sizes.values():
             for role, (want, have) in roles.items():
                 wanted[role] += want
                 ready[role] += have
-        pools = GaugeMetricFamily("agent_pool_pools", "Pools that are looked after.")
-        pools.add_metric([], len(sizes))
         desired = GaugeMetricFamily("agent_pool_pods_desired", "Wanted pods.", labels=["role"])
         present = GaugeMetricFamily("agent_pool_pods_ready", "Ready pods.", labels=["role"])
         for role in sorted(wanted):
             desired.add_metric([role], wanted[role])
             present.add_metric([role], ready[role])
-        yield from (depth, leading, pools, desired, present)
+        holding = Tally[str]()
+        for conditions in self._conditions().values():
+            for condition, holds in conditions.items():
+                holding[condition] += holds
+        held = GaugeMetricFamily(
+            "agent_pool_pools_by_condition", "Pools of which the condition holds.", labels=["condition"]
+        )
+        for condition in sorted(holding):
+            held.add_metric([condition], holding[condition])
+        yield GaugeMetricFamily("agent_pool_pools", "Pools that are looked after.", len(sizes))
+        yield from (desired, present, held)
 
     def text(self) -> bytes:
         """What a scrape gets."""

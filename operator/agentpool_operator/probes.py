@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from agentpool_rpc.metrics import process_text
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -54,4 +56,5 @@ class Probes:
         return web.Response(text="ok")
 
     async def _scrape(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE})
+        process = await process_text()
+        return web.Response(body=self._metrics() + process, headers={"Content-Type": CONTENT_TYPE})

@@ -14,6 +14,7 @@ import structlog
 
 from agentpool_agent.host.eviction import Evictions
 from agentpool_agent.host.instance import Resident
+from agentpool_agent.host.laps import Laps, Stage
 from agentpool_agent.host.recovery import Recoveries
 from agentpool_agent.host.settings import Role
 from agentpool_agent.host.starting import Starts
@@ -93,7 +94,7 @@ class Activations:
 
     async def _activate(self, wanted: Wanted) -> Resident:
         config, store = self._host.admit()
-        instance_id = wanted.key.instance_id
+        instance_id, laps = wanted.key.instance_id, Laps(self._host.clock())
         await self._host.given_back(instance_id)
         before = self._host.table.get(instance_id)
         record = await store.get(instance_id)
@@ -107,6 +108,7 @@ class Activations:
                 ownership = await self._claim(wanted, tier, config, store)
                 # Sooner than the next pulse: what is answered from here on can be checked.
                 self._host.store_answered()
+                laps.mark(Stage.CLAIM, self._host.clock())
         except TimeoutError:
             self._unreserve(entry, before)
             raise StoreUnavailable("The store does not answer.", retry_after_seconds=1.0) from None
@@ -115,7 +117,7 @@ class Activations:
             raise
         self._recoveries.found(entry, before, ownership, resumed=wanted.resume)
         try:
-            resident = await self._starts.start(entry, ownership, config, store)
+            resident = await self._starts.start(entry, ownership, config, store, laps)
         except BaseException:
             if before is not None and self._host.table.get(instance_id) is None:
                 # It was not the instance's doing: it is as it was before.

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from agentpool_agent.host.exchange import Exchange, resolve
+from agentpool_agent.host.laps import Laps, Stage
 from agentpool_agent.host.quota import RateBucket
 from agentpool_agent.host.reported import worker_error
 from agentpool_agent.host.saving import MADE, Batch, Undecided, Verdict, carried_out, unconfirmed
@@ -82,6 +83,8 @@ class Resident:
         self._undecided = Undecided()
         self._snapshot: asyncio.Future[None] | None = None
         self._whole: asyncio.Future[None] | None = None
+        self.laps = Laps(0.0)
+        """When it became resident, step by step."""
         self.dead = False
         self.cause: Cause | None = None
         """Why the worker is gone, once it is."""
@@ -178,6 +181,8 @@ class Resident:
             self._snapshot_done(None)
         elif isinstance(frame, frames.Making):
             self.stage = frame.stage[:STAGE_CHARS]
+            if self.stage == RESTORING:
+                self.laps.mark(Stage.SETUP, self._around.clock())
         elif isinstance(frame, frames.Ready):
             if not self.setup.done():
                 self.setup.set_result(frame)
@@ -274,7 +279,7 @@ class Resident:
         return finals
 
     async def _save(self, commit: frames.Commit, keyed: dict[str, bytes], batch: Batch) -> None:
-        changed = bool(commit.parts or commit.removed)
+        changed, began = bool(commit.parts or commit.removed), self._around.clock()
         write = Write(commit.parts, frozenset(commit.removed), keyed, self.bucket.pack())
 
         async def attempt(again: bool) -> None:
@@ -282,6 +287,8 @@ class Resident:
 
         async with self.saving:
             verdict = await self._store(attempt, batch)
+            size = sum(map(len, commit.parts.values()))
+            self._around.checkpointed(size, self._around.clock() - began)
             if self._concluded(verdict, batch):
                 return
             if changed:

@@ -8,11 +8,12 @@ Nothing of a request takes effect before `accepted` has left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from agentpool_agent.host.activation import Activations, Wanted
+from agentpool_agent.host.counts import CANCELLED, SUCCESS
 from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.quota import check_permit
@@ -62,10 +63,9 @@ class Call:
 class Requests:
     """Serves requests."""
 
-    def __init__(self, host: Host, activations: Activations, observed: Callable[[str, float], None]) -> None:
+    def __init__(self, host: Host, activations: Activations) -> None:
         self._host = host
         self._activations = activations
-        self._observed = observed
 
     def call(
         self, request: HostInvokeRequest, ended: frozenset[Incarnation], remaining_seconds: float | None
@@ -87,18 +87,18 @@ class Requests:
 
     async def serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         """The events of a request; raises what it failed with."""
-        status = "cancelled"
+        status = CANCELLED
         try:
             async for event in self._serve(call):
                 yield event
-            status = "success"
+            status = SUCCESS
         except AgentPoolError as exc:
             status = exc.code
             raise
         finally:
             seconds = self._host.clock() - call.arrived
             self._host.counters.operation_seconds += seconds
-            self._observed(status, seconds)
+            self._host.counts.request_ended(status, seconds)
 
     async def _serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         host = self._host
@@ -193,6 +193,7 @@ class Requests:
             epoch=entry.epoch,
             tier=entry.tier,
             activated=activated,
+            restored=activated and not resident.ownership.fresh,
         )
         return InvokeEvent(accepted=accepted)
 

@@ -20,7 +20,7 @@ from agentpool_agent.host.drain import drain
 from agentpool_agent.host.eviction import Evictions
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.invoke import Requests
-from agentpool_agent.host.metrics import HostMetrics
+from agentpool_agent.host.metrics import HostMetrics, Now
 from agentpool_agent.host.moving import Change, Moves
 from agentpool_agent.host.nursery import SOCKET_NAME, Nursery
 from agentpool_agent.host.operations import Operations
@@ -36,6 +36,7 @@ from agentpool_agent.host.upkeep import Upkeep
 from agentpool_agent.host.watch import WatchHub
 from agentpool_agent.host.worker import WorkerChannel
 from agentpool_agent.store import Store, open_store
+from agentpool_agent.store.measured import measured
 from agentpool_agent.wire.nursery import Sample
 from agentpool_core.cluster import LIVENESS_SERVICE
 from agentpool_core.config import EffectivePool, Storage
@@ -71,7 +72,6 @@ class HostServer:
         self.host = Host(settings, incarnation, nursery, taken_by=settings.reserved_for)
         self.hub = WatchHub(self.host)
         self.host.table.changed = self.hub.instance_changed
-        self.metrics = HostMetrics(self.host)
         self.health = health.aio.HealthServicer()
         self.evictions = Evictions(self.host)
         self.port = 0
@@ -93,10 +93,12 @@ class HostServer:
             lost=lambda resident, reason, cause: self.recoveries.lost(resident, reason, cause),
             strained=lambda resident, message: self.recoveries.strained(resident, message),
             data_lost=lambda: self.upkeep.data_lost(),
+            checkpointed=host.counts.checkpointed,
         )
         self.recoveries = Recoveries(host, lambda entry, wish: self.operations.fulfil_lost(entry, wish))
         starts = Starts(host, around, self.recoveries)
         activations = Activations(host, self.evictions, starts, self.recoveries)
+        self.metrics = HostMetrics(host, Now(lambda: activations.running, lambda: starts.waiting))
         self.operations = Operations(host, activations, self.evictions)
         moves = Moves(host, activations, self.evictions, self.operations)
         host.migrate = moves.migrate
@@ -107,7 +109,7 @@ class HostServer:
         service = AgentHostService(
             host,
             self._verifier,
-            Requests(host, activations, self.metrics.observe),
+            Requests(host, activations),
             activations,
             self.operations,
             moves,
@@ -201,7 +203,8 @@ class HostServer:
             )
         if config.checkpoint.storage is Storage.MEMORY:
             url = None
-        return open_store(url, pool_uid=config.uid, namespace=config.namespace, pool=config.name)
+        store = open_store(url, pool_uid=config.uid, namespace=config.namespace, pool=config.name)
+        return measured(store, self.host.counts.store_called) if store.shared else store
 
     def _keep_spares(self, config: EffectivePool) -> None:
         count = config.warmup.count if config.warmup.enabled else 0

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from agentpool_agent.host.awaiting import Awaiting
+from agentpool_agent.host.counts import HostCounts
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.nursery import Nursery
 from agentpool_agent.host.settings import Settings
@@ -65,6 +66,7 @@ class Host:
     table: Table = field(default_factory=Table)
     residents: dict[str, Resident] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
+    counts: HostCounts = field(default_factory=HostCounts)
     config: EffectivePool | None = None
     store: Store | None = None
     store_reached: bool = False

@@ -30,3 +30,5 @@ class Surroundings:
     """A request needed more memory than there is."""
     data_lost: Callable[[], None]
     """The store told that it lost its data."""
+    checkpointed: Callable[[int, float], None] = lambda _bytes, _seconds: None
+    """A checkpoint was made durable or given up: its bytes, and how long that took."""

@@ -71,6 +71,11 @@ class Turns:
         self._most_waiting = most_waiting
         self._queue: RoundRobin[asyncio.Future[None]] = RoundRobin()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._queue)
+
     @asynccontextmanager
     async def turn(self, tenant_id: str) -> AsyncIterator[None]:
         """Hold a slot; the caller bounds the wait. Raises PoolExhausted when too many wait already."""

@@ -86,7 +86,8 @@ class WatchHub:
         self._watchers.add(watcher)
         try:
             sequence = 1
-            yield WatchEvent(sequence=sequence, snapshot=self._snapshot())
+            snapshot = self._snapshot()
+            yield WatchEvent(sequence=sequence, snapshot=snapshot, sent_at=self._host.wall())
             while True:
                 # Ends with the call.
                 await watcher.wake.wait()
@@ -95,7 +96,8 @@ class WatchHub:
                 if len(watcher.pending) > MAX_PENDING:
                     raise Unavailable("The watcher is too slow.", retry_after_seconds=0.1)
                 sequence += 1
-                yield WatchEvent(sequence=sequence, delta=self._delta(watcher))
+                delta = self._delta(watcher)
+                yield WatchEvent(sequence=sequence, delta=delta, sent_at=self._host.wall())
                 if self._closed:
                     return
         finally:

@@ -95,20 +95,22 @@ class Timing(_message.Message):
     def __init__(self, activated_ms: _Optional[float] = ..., admitted_ms: _Optional[float] = ..., first_event_ms: _Optional[float] = ..., done_ms: _Optional[float] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("instance_id", "pod", "incarnation", "epoch", "tier", "activated")
+    __slots__ = ("instance_id", "pod", "incarnation", "epoch", "tier", "activated", "restored")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     ACTIVATED_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     pod: str
     incarnation: str
     epoch: int
     tier: str
     activated: bool
-    def __init__(self, instance_id: _Optional[str] = ..., pod: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., tier: _Optional[str] = ..., activated: _Optional[bool] = ...) -> None: ...
+    restored: bool
+    def __init__(self, instance_id: _Optional[str] = ..., pod: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., tier: _Optional[str] = ..., activated: _Optional[bool] = ..., restored: _Optional[bool] = ...) -> None: ...
 
 class ChunkEvent(_message.Message):
     __slots__ = ("data",)

@@ -30,14 +30,29 @@ class InvokeCall:
     strong: bool = False
 
 
+SUCCESS = "success"
+CANCELLED = "Cancelled"
+"""Statuses of requests that ended without an error; all others are codes of errors."""
+
+
 @dataclass(slots=True)
 class Milestones:
-    """When a request passed where, on the event loop's clock."""
+    """When a request passed where, on the event loop's clock; 0: it did not.
+
+    Attributes:
+        activated: whether its instance had to be made resident; `restored`: from saved state.
+        host_admitted_seconds: from the host's arrival of it until the instance had a permit for it.
+        host_seconds: time spent at the host; 0 without an answer.
+    """
 
     arrived: float
     placed: float = 0.0
     accepted: float = 0.0
     first_event: float = 0.0
+    activated: bool = False
+    restored: bool = False
+    host_admitted_seconds: float = 0.0
+    host_seconds: float = 0.0
 
     def timing(self, now: float, done: Done) -> GatewayTiming:
         """Milliseconds since the arrival."""

@@ -21,7 +21,16 @@ from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.names import InstanceKey
 from agentpool_core.placement import Role
 from agentpool_gateway.dispatch.archives import ArchiveCalls
-from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Milestones, Part, Started
+from agentpool_gateway.dispatch.call import (
+    CANCELLED,
+    SUCCESS,
+    Ended,
+    InvokeCall,
+    InvokeProgress,
+    Milestones,
+    Part,
+    Started,
+)
 from agentpool_gateway.dispatch.forgetting import Forgetting, Forgotten
 from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.journey import Journey
@@ -35,16 +44,18 @@ from agentpool_proto.v1.host_pb2 import ActivateRequest, HostInvokeRequest, Impo
 from agentpool_proto.v1.types_pb2 import Accepted, Instance, InvokeEvent
 from agentpool_rpc.cancellation import caller_cancelled
 
-SUCCESS = "success"
 DECLARED = "declared"
 """Origin of an instance that an AgentInstance object declares."""
 
 
 class Observer(Protocol):
-    """Told of every request's end."""
+    """Told of every request's beginning and end."""
 
-    def request_ended(self, pool: PoolName, status: str, seconds: float, host_seconds: float) -> None:
-        """A request ended: `status` is `success` or an error's code; `host_seconds` is 0 without answer."""
+    def request_began(self, pool: PoolName) -> None:
+        """A request is worked on; its end follows."""
+
+    def request_ended(self, pool: PoolName, status: str, seconds: float, marks: Milestones) -> None:
+        """A request ended: `status` is `success`, `Cancelled` or an error's code."""
 
 
 class PoolManager:
@@ -185,18 +196,19 @@ class PoolManager:
         tenant = (config.namespace, config.name, call.tenant_id)
         self._in_flight.enter(tenant)
         now = asyncio.get_running_loop().time
-        status, host_ms = "Cancelled", 0.0
+        pool, marks, status = PoolName(config.namespace, config.name), Milestones(arrived), CANCELLED
+        self._observer.request_began(pool)
         attempt: _Attempt | None = None
         try:
             self._enabled()
-            request, marks = _host_request(call), Milestones(arrived)
+            request = _host_request(call)
             while True:
                 link, token = await journey.next_host()
                 attempt = _Attempt(link, marks, request, token, journey.seconds_left)
                 try:
                     while (event := await attempt.read()) is not None:
                         if type(event) is Ended:
-                            status, host_ms = SUCCESS, event.done.timing.done_ms
+                            status = SUCCESS
                         elif type(event) is Started:
                             journey.settled()
                             self._holds(link, call, event.accepted)
@@ -215,8 +227,7 @@ class PoolManager:
             journey.settled()
             if attempt is not None:
                 attempt.close()
-            pool = PoolName(config.namespace, config.name)
-            self._observer.request_ended(pool, status, now() - arrived, host_ms / 1000)
+            self._observer.request_ended(pool, status, now() - arrived, marks)
 
     def _journey(self, call: InvokeCall, arrived: float) -> Journey:
         return Journey(
@@ -317,10 +328,13 @@ class _Attempt:
         if kind == "accepted":
             self.accepted = event.accepted
             marks.accepted, marks.first_event = self._now(), 0.0
+            marks.activated, marks.restored = event.accepted.activated, event.accepted.restored
             return Started(event.accepted)
         if not marks.first_event:
             marks.first_event = self._now()
         if kind == "chunk":
             return Part(event.chunk.data)
         self.done = True
+        timing = event.done.timing
+        marks.host_admitted_seconds, marks.host_seconds = timing.admitted_ms / 1000, timing.done_ms / 1000
         return Ended(self.accepted or Accepted(), event.done, marks.timing(self._now(), event.done))

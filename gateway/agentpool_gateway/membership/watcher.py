@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from random import Random
 
@@ -15,6 +16,7 @@ from agentpool_gateway.membership.starts import Starts
 from agentpool_gateway.membership.table import Host, PoolTable
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
 from agentpool_rpc.channels import Silence, open_channel
+from agentpool_rpc.metrics import Distribution, Distributions
 from agentpool_rpc.tokens import TokenSigner, Verb
 from agentpool_rpc.watching import Backoff, follow_host
 
@@ -37,6 +39,7 @@ class HostLink:
         table: where the host's reports go.
         host: the host's entry in it.
         changed: called after each report and break.
+        lag: seconds from the writing of each report to its coming, by the clocks of two machines.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class HostLink:
         signer: TokenSigner,
         changed: Callable[[], None],
         random: Random,
+        lag: Distribution,
     ) -> None:
         self.table = table
         self.host = host
@@ -54,6 +58,8 @@ class HostLink:
         self._signer = signer
         self._changed = changed
         self._random = random
+        self._lag = lag
+        self.breaks = 0
         self.channel = open_channel(host.member.address, SILENCE)
         self.stub = host_pb2_grpc.AgentHostStub(self.channel)
         self.starts = Starts()
@@ -74,6 +80,8 @@ class HostLink:
 
     def told(self, event: host_pb2.WatchEvent) -> None:
         """See Follower."""
+        if event.sent_at:
+            self._lag.observe(max(time.time() - event.sent_at, 0.0))
         if event.WhichOneof("event") == "snapshot":
             status = event.snapshot.host
             incarnation = Incarnation.parse(status.incarnation)
@@ -89,6 +97,7 @@ class HostLink:
 
     async def lost(self, reason: str, told: bool) -> None:
         """See Follower."""
+        self.breaks += told
         if told:
             log.warning("watch_broken", pod=self.host.member.pod, reason=reason)
         self.table.broken(self.host, asyncio.get_running_loop().time())
@@ -109,6 +118,11 @@ class Fleet:
         self._random = random
         self._changed = asyncio.Event()
         self._was_ready = False
+        self._past_breaks = 0
+        self.watch_lag = Distributions(
+            "agent_pool_watch_lag_seconds",
+            "Age of a host's report when it came, by the clocks of two machines.",
+        )
         self.tables: dict[PoolName, PoolTable] = {}
         self.links: dict[str, HostLink] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -127,6 +141,11 @@ class Fleet:
                 host.tried for table in self.tables.values() for host in table.hosts.values()
             )
         return self._was_ready
+
+    @property
+    def watch_breaks(self) -> int:
+        """Watch streams that broke, since the start."""
+        return self._past_breaks + sum(link.breaks for link in self.links.values())
 
     def jitter(self) -> float:
         """A factor by which to stretch a pause, so that those who began together do not go on together."""
@@ -159,6 +178,7 @@ class Fleet:
         for uid in [uid for uid, link in self.links.items() if wanted.get(uid) != link.host.member]:
             self._tasks.pop(uid).cancel()
             link = self.links.pop(uid)
+            self._past_breaks += link.breaks
             link.table.remove(link.host, asyncio.get_running_loop().time())
         for uid, link in self.links.items():
             link.table.renew(link.host, wanted[uid])
@@ -176,6 +196,7 @@ class Fleet:
     def _open(self, member: HostMember, tasks: asyncio.TaskGroup) -> None:
         table = self.tables[member.pool]
         host = table.add(member)
-        link = HostLink(table, host, self._membership, self._signer, self._notify, self._random)
+        lag = self.watch_lag.child()
+        link = HostLink(table, host, self._membership, self._signer, self._notify, self._random, lag)
         self.links[member.pod_uid] = link
         self._tasks[member.pod_uid] = tasks.create_task(link.run(), name=f"watch {member.pod}")

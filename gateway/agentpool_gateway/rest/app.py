@@ -36,10 +36,18 @@ class RestApp:
         ready: whether the gateway takes requests now.
         local_pages_only: refuse requests that web pages of other origins make a browser send; without
             authentication nothing else would keep them from the agents of whoever visits such a page.
+        refused: told the code of each error that a request is answered with.
     """
 
-    def __init__(self, handlers: Handlers, ready: Callable[[], bool], local_pages_only: bool) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        ready: Callable[[], bool],
+        local_pages_only: bool,
+        refused: Callable[[str], None],
+    ) -> None:
         self._ready = ready
+        self._refused = refused
         self._local_pages_only = local_pages_only
         api = document()
         self._openapi = msgspec.json.encode(api)
@@ -103,6 +111,7 @@ class RestApp:
         raise PathNotFound("There is no such path.")
 
     async def _fail(self, exchange: Exchange, error: AgentPoolError) -> None:
+        self._refused(error.code)
         if not exchange.started:
             await exchange.problem(error)
 

@@ -19,6 +19,7 @@ from agentpool_gateway.rest.events import SlowReader, stream_events
 from agentpool_gateway.rest.exchange import Exchange
 from agentpool_gateway.settings import PoolVerb
 from agentpool_proto.v1.types_pb2 import Instance
+from agentpool_rpc.metrics import process_text
 
 CREATED = 201
 ACCEPTED = 202
@@ -242,5 +243,6 @@ class Handlers:
         await exchange.reply(view, 200 if ready else UNAVAILABLE)
 
     async def gateway_metrics(self, exchange: Exchange) -> None:
-        """Metrics of all pools."""
-        await exchange.reply_bytes(self.metrics.exposition(None), CONTENT_TYPE)
+        """Metrics of all pools and of the process."""
+        process = await process_text()
+        await exchange.reply_bytes(self.metrics.exposition(None) + process, CONTENT_TYPE)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -21,10 +23,14 @@ _STATUS = {
 
 
 class RpcServer:
-    """Serves gRPC on one address."""
+    """Serves gRPC on one address.
 
-    def __init__(self, gate: Gate) -> None:
-        self.server = make_server([ErrorInterceptor()])
+    Args:
+        refused: told the code of each error that a call is answered with.
+    """
+
+    def __init__(self, gate: Gate, refused: Callable[[str], None]) -> None:
+        self.server = make_server([ErrorInterceptor(refused)])
         self._health = HealthServicer()
         gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(GatewayService(gate), self.server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)

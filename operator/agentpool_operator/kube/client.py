@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -56,20 +57,27 @@ class KubeClient:
 
     Args:
         guard: called before each write; raises NotLeader.
+        observe: told of each call: verb, kind, result, seconds.
     """
 
-    def __init__(self, api: ApiClient, guard: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        guard: Callable[[], None] = lambda: None,
+        observe: Callable[[str, str, str, float], None] = lambda *_: None,
+    ) -> None:
         self._api = api
         self._guard = guard
+        self._observe = observe
 
     def guarded(self, guard: Callable[[], None]) -> KubeClient:
         """The same connection, with another guard."""
-        return KubeClient(self._api, guard)
+        return KubeClient(self._api, guard, self._observe)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """See Cluster."""
         try:
-            return await self._request("GET", path_of(kind, namespace, name))
+            return await self._call("get", kind, "GET", path_of(kind, namespace, name))
         except Gone:
             return None
 
@@ -78,7 +86,7 @@ class KubeClient:
         found: list[Object] = []
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         while True:
-            page = await self._request("GET", path_of(kind, namespace), query)
+            page = await self._call("list", kind, "GET", path_of(kind, namespace), query)
             found.extend(page.get("items") or ())
             following = (page.get("metadata") or {}).get("continue")
             if not following:
@@ -89,7 +97,7 @@ class KubeClient:
         """See Cluster."""
         self._guard()
         query = {"fieldManager": FIELD_MANAGER}
-        return await self._request("POST", path_of(kind, namespace), query, _typed(kind, body))
+        return await self._call("create", kind, "POST", path_of(kind, namespace), query, _typed(kind, body))
 
     async def apply(
         self, kind: Kind, namespace: str, body: Mapping[str, Any], subresource: str = ""
@@ -98,7 +106,7 @@ class KubeClient:
         self._guard()
         path = path_of(kind, namespace, body["metadata"]["name"], subresource)
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return await self._request("PATCH", path, query, _typed(kind, body), _APPLY)
+        return await self._call("apply", kind, "PATCH", path, query, _typed(kind, body), _APPLY)
 
     async def merge(
         self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any], subresource: str = ""
@@ -106,21 +114,21 @@ class KubeClient:
         """See Cluster."""
         self._guard()
         path = path_of(kind, namespace, name, subresource)
-        return await self._request("PATCH", path, {"fieldManager": FIELD_MANAGER}, body, _MERGE)
+        return await self._call("patch", kind, "PATCH", path, {"fieldManager": FIELD_MANAGER}, body, _MERGE)
 
     async def resize(self, namespace: str, pod: str, container: str, resources: Mapping[str, Any]) -> None:
         """See Cluster."""
         self._guard()
         body = {"spec": {"containers": [{"name": container, "resources": resources}]}}
         path = path_of(PODS, namespace, pod, "resize")
-        await self._request("PATCH", path, {"fieldManager": FIELD_MANAGER}, body, _STRATEGIC)
+        await self._call("patch", PODS, "PATCH", path, {"fieldManager": FIELD_MANAGER}, body, _STRATEGIC)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """See Cluster."""
         self._guard()
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
-            await self._request("DELETE", path_of(kind, namespace, name), body=options)
+            await self._call("delete", kind, "DELETE", path_of(kind, namespace, name), body=options)
         except (Gone, Conflict):
             return
 
@@ -128,11 +136,22 @@ class KubeClient:
         """PUT; raises Conflict when the body's resourceVersion is not the present one."""
         self._guard()
         path = path_of(kind, namespace, body["metadata"]["name"])
-        return await self._request("PUT", path, {"fieldManager": FIELD_MANAGER}, _typed(kind, body))
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._call("update", kind, "PUT", path, query, _typed(kind, body))
 
     async def close(self) -> None:
         """Drop connections."""
         await self._api.close()
+
+    async def _call(self, verb: str, kind: Kind, *request: Any, **more: Any) -> Object:
+        began, result = time.monotonic(), "ok"
+        try:
+            return await self._request(*request, **more)
+        except KubeError as exc:
+            result = type(exc).__name__.lower()
+            raise
+        finally:
+            self._observe(verb, kind.plural, result, time.monotonic() - began)
 
     async def _request(
         self,

@@ -59,6 +59,8 @@ class PoolReconciler:
         self._memory: dict[tuple[str, str], Memory] = {}
         self.sizes: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
         """Wanted and ready pods of each pool by role, for the metrics."""
+        self.conditions: dict[tuple[str, str], dict[str, bool]] = {}
+        """Which conditions of each pool hold, for the metrics."""
 
     async def __call__(self, key: Key) -> float | None:
         """Bring a pool on; see `queue.Reconcile`."""
@@ -70,6 +72,7 @@ class PoolReconciler:
                 await self._end(key.namespace, gone.uid)
             self._memory.pop(place, None)
             self.sizes.pop(place, None)
+            self.conditions.pop(place, None)
             self._parts.fleet.configure(place, None)
             return None
         metadata = body["metadata"]
@@ -234,6 +237,9 @@ class PoolReconciler:
         await self._write(body, memory, before, {**before, **told})
 
     async def _write(self, body: Object, memory: Memory, before: Object, after: Object) -> float | None:
+        self.conditions[body["metadata"]["namespace"], body["metadata"]["name"]] = {
+            one["type"]: one["status"] == "True" for one in after["conditions"]
+        }
         if before == after:
             memory.unwritten_since = None
             return None

@@ -156,10 +156,18 @@ async def test_stats_health_and_metrics_follow_the_hosts(
         assert (stats["pool_hit_rate"], stats["average_operation_time_ms"]) == (0.75, 50.0)
         assert (stats["available"], stats["per_tier"]["WARM"], len(stats["hosts"])) == (1, 1, 1)
         text = (await client.get(POOL + "/metrics")).text
-        labels = 'namespace="default",pool="support"'
+        namespace, name = 'namespace="default"', 'pool="support"'
+        labels = f"{namespace},{name}"
         assert f'agent_pool_requests_total{{{labels},status="success"}} 1.0' in text
         assert f'agent_pool_instances_total{{{labels},state="READY",tier="WARM"}} 1.0' in text
-        assert "agent_pool_request_latency_seconds_bucket" in text
+        for metric in (
+            f'agent_pool_request_latency_seconds_count{{{namespace},outcome="success",{name}}} 1.0',
+            f'agent_pool_request_phase_seconds_count{{{namespace},phase="first_byte",{name}}} 1.0',
+            f'agent_pool_activations_total{{kind="hit",{labels}}} 1.0',
+            f'agent_pool_hosts{{{labels},readiness="ready"}} 1.0',
+            f"agent_pool_requests_in_flight{{{labels}}} 0.0",
+        ):
+            assert metric in text
         assert "agent_pool_memory_bytes" in text
         assert (await client.get(POOL + "/health")).json()["status"] == "Healthy"
         await host.stop()

@@ -272,10 +272,13 @@ async def test_metrics_count_requests_and_instances() -> None:
             await pod.client.invoke("t", "p", "raise")
         text = await asyncio.to_thread(read, f"http://127.0.0.1:{port}/metrics")
 
-    assert 'agent_pool_instances_total{state="READY",tier="WARM"} 1.0' in text
-    assert 'agent_pool_requests_total{status="success"} 1.0' in text
-    assert 'agent_pool_requests_total{status="AgentFailed"} 1.0' in text
-    assert 'agent_pool_request_latency_seconds_bucket{le="0.001"}' in text
+    assert 'agent_pool_host_instances{state="READY",tier="WARM"} 1.0' in text
+    assert 'agent_pool_host_requests_total{status="success"} 1.0' in text
+    assert 'agent_pool_host_requests_total{status="AgentFailed"} 1.0' in text
+    assert 'agent_pool_host_request_seconds_bucket{le="0.001"}' in text
+    assert 'agent_pool_host_activation_seconds_count{kind="new"} 1.0' in text
+    assert 'agent_pool_host_activation_stage_seconds_count{stage="restore"} 1.0' in text
+    assert "agent_pool_host_checkpoint_bytes_count 1.0" in text
     assert "instance_id" not in text
 
 
