@@ -28,7 +28,7 @@ from tools.reference import table
 PAGE = Path("docs/reference/metrics.md")
 SOURCE = "the registries of gateway, host and operator"
 NOWHERE = Path("/nowhere")
-SERIES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+SERIES = {"histogram": ("_bucket", "_sum", "_count")}
 """What a type of metric adds to its name, series by series."""
 PROCESS = "process_"
 OPT_IN = "instance_id"
@@ -69,7 +69,7 @@ class Exported:
     @property
     def series(self) -> tuple[str, ...]:
         """Every name under which a query finds it."""
-        return tuple(self.name.removesuffix("_total") + end for end in SERIES.get(self.kind, ("",)))
+        return tuple(self.name + end for end in SERIES.get(self.kind, ("",)))
 
 
 def _unused(*_: object) -> Any:

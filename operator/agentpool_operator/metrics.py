@@ -18,6 +18,11 @@ from agentpool_rpc.metrics import Distributions, new_registry
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds. A run that changes nothing takes some reads, one that activates an instance seconds."""
 
+CALLS = (
+    "Requests to the API server by verb, kind and result, watches apart. Writes are create, apply, patch, "
+    "update and delete; those of leases keep the leader."
+)
+
 _STRATEGIES, _CAUSES = frozenset(Strategy), frozenset(Cause)
 
 Sizes = Mapping[tuple[str, str], Mapping[str, tuple[int, int]]]
@@ -42,44 +47,30 @@ class OperatorMetrics(Collector):
         leading: Callable[[], bool],
     ) -> None:
         self._depth, self._sizes, self._conditions, self._leading = depth, sizes, conditions, leading
-        self.registry = registry = new_registry()
-        registry.register(self)
-        self._total = Counter(
-            "agent_pool_operator_reconcile",
-            "Reconciles by subject and result.",
-            ["subject", "result"],
-            registry=registry,
+        self.registry = new_registry()
+        self.registry.register(self)
+        self._total = self._counter(
+            "agent_pool_operator_reconcile", "Reconciles by subject and result.", "subject", "result"
         )
-        self._failures = Counter(
-            "agent_pool_instance_failures",
-            "Failures of instances by what is done about them and by cause.",
-            ["strategy", "cause"],
-            registry=registry,
-        )
-        self._moves = Counter(
-            "agent_pool_tier_moves",
-            "Moves of instances between tiers that their traffic asked for.",
-            ["before", "after"],
-            registry=registry,
-        )
-        self._calls = Counter(
-            "agent_pool_operator_api_requests",
-            "Requests to the API server by verb, kind and result, watches apart. Writes are create, apply, "
-            "patch, update and delete; those of leases keep the leader.",
-            ["verb", "kind", "result"],
-            registry=registry,
-        )
+        about = "Failures of instances by what is done about them and by cause."
+        self._failures = self._counter("agent_pool_instance_failures", about, "strategy", "cause")
+        for strategy in Strategy:
+            # From 0 on, so that the first failure is an increase.
+            for cause in Cause:
+                self._failures.labels(strategy.value, cause.value)
+        about = "Moves of instances between tiers that their traffic asked for."
+        self._moves = self._counter("agent_pool_tier_moves", about, "before", "after")
+        self._calls = self._counter("agent_pool_operator_api_requests", CALLS, "verb", "kind", "result")
         self._seconds = Distributions(
             "agent_pool_operator_reconcile_seconds", "Time of a reconcile.", ["subject"], BUCKETS
         )
-        self._call_seconds = Distributions(
-            "agent_pool_operator_api_request_seconds",
-            "Time of a request to the API server.",
-            ["verb"],
-            BUCKETS,
-        )
-        registry.register(self._seconds)
-        registry.register(self._call_seconds)
+        name, about = "agent_pool_operator_api_request_seconds", "Time of a request to the API server."
+        self._call_seconds = Distributions(name, about, ["verb"], BUCKETS)
+        for family in (self._seconds, self._call_seconds):
+            self.registry.register(family)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, registry=self.registry)
 
     def failed(self, strategy: str, cause: str) -> None:
         """An instance failed, as its host reports."""

@@ -269,6 +269,7 @@ BAD = {
     "a port beyond the last": ("gateway.service.httpPort=70000", "/gateway/service/httpPort"),
     "an amount of memory without sense": ("redis.maxMemory=much", "/redis/maxMemory"),
     "a label that is the chart's own": ("commonLabels.app\\.kubernetes\\.io/name=x", "invalid propertyName"),
+    "an interval without unit": ("monitoring.monitors.interval=30", "/monitoring/monitors/interval"),
     "an issuer without name": ("gateway.auth.issuers[0].audience=x", "/gateway/auth/issuers/0"),
 }
 

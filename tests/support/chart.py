@@ -34,6 +34,14 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
         *("--set-json", 'gateway.env=[{"name":"A","value":"b"}]'),
         *("--set-json", 'gateway.auth.issuers=[{"issuer":"https://i","jwks_url":"https://i/keys"}]'),
         *("--set-json", 'redis.tolerations=[{"operator":"Exists"}]'),
+        *("--set", "monitoring.monitors.enabled=true", "--set", "monitoring.rules.enabled=true"),
+        *("--set", "monitoring.monitors.scraperNamespace=monitoring"),
+        *(
+            "--set",
+            "monitoring.dashboard.enabled=true",
+            "--set",
+            "monitoring.rules.labels.release=prometheus",
+        ),
     ),
 }
 

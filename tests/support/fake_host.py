@@ -209,12 +209,12 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         self._watchers.add(queue)
         try:
             snapshot = host_pb2.WatchSnapshot(host=self.status, instances=self.instances.values())
-            yield host_pb2.WatchEvent(sequence=1, snapshot=snapshot)
+            yield host_pb2.WatchEvent(sequence=1, snapshot=snapshot, sent_at=time.time())
             sequence = 1
             while True:
                 delta = await queue.get()
                 sequence += 1
-                yield host_pb2.WatchEvent(sequence=sequence, delta=delta)
+                yield host_pb2.WatchEvent(sequence=sequence, delta=delta, sent_at=time.time())
         finally:
             self._watchers.discard(queue)
 

@@ -47,7 +47,8 @@ def _below(folder: Path) -> Iterator[Path]:
 @cache
 def files() -> tuple[Path, ...]:
     """Every text file that belongs to the project."""
-    top = [path for path in sorted(ROOT.iterdir()) if path.is_file() and path.suffix in TEXTS]
+    # In a second work tree .git is a file.
+    top = [p for p in sorted(ROOT.iterdir()) if p.is_file() and p.suffix in TEXTS and p.name != ".git"]
     return (*top, *(path for name in FOLDERS if (ROOT / name).is_dir() for path in _below(ROOT / name)))
 
 

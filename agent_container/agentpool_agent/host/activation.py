@@ -102,6 +102,7 @@ class Activations:
             self._recoveries.check(before, record, wanted.ended)
         tier = self._tier(wanted, config, record)
         entry = await self._reserve(wanted.key, tier, before)
+        entry.laps = laps
         limit = config.limits.creation_timeout_seconds
         try:
             async with asyncio.timeout(limit):
@@ -117,7 +118,7 @@ class Activations:
             raise
         self._recoveries.found(entry, before, ownership, resumed=wanted.resume)
         try:
-            resident = await self._starts.start(entry, ownership, config, store, laps)
+            resident = await self._starts.start(entry, ownership, config, store)
         except BaseException:
             if before is not None and self._host.table.get(instance_id) is None:
                 # It was not the instance's doing: it is as it was before.

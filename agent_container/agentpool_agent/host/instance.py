@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from agentpool_agent.host.exchange import Exchange, resolve
-from agentpool_agent.host.laps import Laps, Stage
+from agentpool_agent.host.laps import Stage
 from agentpool_agent.host.quota import RateBucket
 from agentpool_agent.host.reported import worker_error
 from agentpool_agent.host.saving import MADE, Batch, Undecided, Verdict, carried_out, unconfirmed
@@ -83,8 +83,6 @@ class Resident:
         self._undecided = Undecided()
         self._snapshot: asyncio.Future[None] | None = None
         self._whole: asyncio.Future[None] | None = None
-        self.laps = Laps(0.0)
-        """When it became resident, step by step."""
         self.dead = False
         self.cause: Cause | None = None
         """Why the worker is gone, once it is."""
@@ -182,7 +180,7 @@ class Resident:
         elif isinstance(frame, frames.Making):
             self.stage = frame.stage[:STAGE_CHARS]
             if self.stage == RESTORING:
-                self.laps.mark(Stage.SETUP, self._around.clock())
+                self.entry.laps.mark(Stage.SETUP, self._around.clock())
         elif isinstance(frame, frames.Ready):
             if not self.setup.done():
                 self.setup.set_result(frame)

@@ -84,17 +84,7 @@ class HostServer:
 
     def _wire(self) -> None:
         host = self.host
-        around = Surroundings(
-            store=lambda: host.configured()[1],
-            clock=host.clock,
-            wall=host.wall,
-            spawn=host.spawn,
-            released=self._released,
-            lost=lambda resident, reason, cause: self.recoveries.lost(resident, reason, cause),
-            strained=lambda resident, message: self.recoveries.strained(resident, message),
-            data_lost=lambda: self.upkeep.data_lost(),
-            checkpointed=host.counts.checkpointed,
-        )
+        around = self._around()
         self.recoveries = Recoveries(host, lambda entry, wish: self.operations.fulfil_lost(entry, wish))
         starts = Starts(host, around, self.recoveries)
         activations = Activations(host, self.evictions, starts, self.recoveries)
@@ -123,6 +113,20 @@ class HostServer:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+
+    def _around(self) -> Surroundings:
+        host = self.host
+        return Surroundings(
+            store=lambda: host.configured()[1],
+            clock=host.clock,
+            wall=host.wall,
+            spawn=host.spawn,
+            released=self._released,
+            lost=lambda resident, reason, cause: self.recoveries.lost(resident, reason, cause),
+            strained=lambda resident, message: self.recoveries.strained(resident, message),
+            data_lost=lambda: self.upkeep.data_lost(),
+            checkpointed=host.counts.checkpointed,
+        )
 
     # Callbacks of the parts
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from agentpool_agent.host.instance import GRACE_SECONDS, Resident
-from agentpool_agent.host.laps import Laps, Stage
+from agentpool_agent.host.laps import Stage
 from agentpool_agent.host.quota import RateBucket
 from agentpool_agent.host.recovery import Recoveries
 from agentpool_agent.host.settings import Role
@@ -57,7 +57,6 @@ class _Start:
 
     entry: Entry
     ownership: Ownership
-    laps: Laps
     doing: str = "its turn"
     worker: WorkerChannel | None = None
     resident: Resident | None = None
@@ -79,26 +78,22 @@ class Starts:
         return self._turns.waiting
 
     async def start(
-        self, entry: Entry, ownership: Ownership, config: EffectivePool, store: Store, laps: Laps
+        self, entry: Entry, ownership: Ownership, config: EffectivePool, store: Store
     ) -> Resident:
-        """The instance, READY; raises what kept it from being so, and has given everything back then.
-
-        Args:
-            laps: gets the end of each step.
-        """
+        """The instance, READY; raises what kept it from being so, and has given everything back then."""
         if entry.state is State.CREATED:
             self._host.table.move(entry, State.INITIALIZING)
         entry.epoch, entry.origin = ownership.epoch, ownership.origin
-        start = _Start(entry, ownership, laps)
+        start = _Start(entry, ownership)
         seconds = config.limits.creation_timeout_seconds
         try:
             async with asyncio.timeout(seconds) as limit, self._turns.turn(entry.key.tenant_id):
-                laps.mark(Stage.TURN, self._host.clock())
+                entry.laps.mark(Stage.TURN, self._host.clock())
                 checkpoint = await self._load(start, store)
-                laps.mark(Stage.LOAD, self._host.clock())
+                entry.laps.mark(Stage.LOAD, self._host.clock())
                 start.doing = "a worker"
                 start.worker = await self._host.nursery.take()
-                laps.mark(Stage.WORKER, self._host.clock())
+                entry.laps.mark(Stage.WORKER, self._host.clock())
                 resident = self._assign(start, start.worker, checkpoint, config)
                 # The agent has all of its time, however long it waited; its worker keeps the time, too.
                 limit.reschedule(asyncio.get_running_loop().time() + seconds + GRACE_SECONDS)
@@ -160,7 +155,6 @@ class Starts:
         quota = config.tiers[entry.tier].quota
         bucket = RateBucket.unpack(checkpoint.rate, quota.requests_per_minute, host.wall())
         resident = Resident(self._around, entry, start.ownership, worker, bucket)
-        resident.laps = start.laps
         resident.terms = given = terms(config, entry.tier)
         resident.durable = given.durable
         start.resident = resident
@@ -182,8 +176,8 @@ class Starts:
         host.residents[entry.instance_id] = resident
         host.table.move(entry, State.READY)
         host.counters.created += 1
-        resident.laps.mark(Stage.RESTORE, entry.ready_at)
-        host.counts.activated(resident.laps, restored=not resident.ownership.fresh)
+        entry.laps.mark(Stage.RESTORE, entry.ready_at)
+        host.counts.activated(entry.laps, restored=not resident.ownership.fresh)
         log.info("instance_activated", instance=entry.instance_id, tier=entry.tier, epoch=entry.epoch)
 
     def _fail(self, start: _Start, error: AgentPoolError) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from agentpool_agent.host.laps import Laps
 from agentpool_core.lifecycle import Origin, State, Tier, Wish, transition
 from agentpool_core.names import InstanceKey
 from agentpool_core.recovery import History
@@ -56,6 +57,8 @@ class Entry:
     """The history as the store has it."""
     noting: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     """One note at a time, so that the last one stays."""
+    laps: Laps = field(default_factory=lambda: Laps(0.0))
+    """How it became resident, step by step."""
     ready_at: float = 0.0
     busy_since: float = 0.0
     revive: bool = False

@@ -134,11 +134,11 @@ async def test_with_memory_the_gateway_waits_for_snapshots_and_lists_what_hosts_
     assert (stats["paused"], stats["total"]) == (2, 2)
 
 
-async def test_stats_health_and_metrics_follow_the_hosts(
+async def test_stats_and_health_follow_the_hosts(
     tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
 ) -> None:
     host = await start_host()
-    async with running_gateway(tmp_path, keys, [(pool, [host])], instance_series=True) as gateway:
+    async with running_gateway(tmp_path, keys, [(pool, [host])]) as gateway:
         await gateway.sees(1)
         client = gateway.client()
         assert (await client.get(POOL + "/stats")).json()["pool_hit_rate"] == 1.0
@@ -155,20 +155,6 @@ async def test_stats_health_and_metrics_follow_the_hosts(
         stats = (await client.get(POOL + "/stats")).json()
         assert (stats["pool_hit_rate"], stats["average_operation_time_ms"]) == (0.75, 50.0)
         assert (stats["available"], stats["per_tier"]["WARM"], len(stats["hosts"])) == (1, 1, 1)
-        text = (await client.get(POOL + "/metrics")).text
-        namespace, name = 'namespace="default"', 'pool="support"'
-        labels = f"{namespace},{name}"
-        assert f'agent_pool_requests_total{{{labels},status="success"}} 1.0' in text
-        assert f'agent_pool_instances_total{{{labels},state="READY",tier="WARM"}} 1.0' in text
-        for metric in (
-            f'agent_pool_request_latency_seconds_count{{{namespace},outcome="success",{name}}} 1.0',
-            f'agent_pool_request_phase_seconds_count{{{namespace},phase="first_byte",{name}}} 1.0',
-            f'agent_pool_activations_total{{kind="hit",{labels}}} 1.0',
-            f'agent_pool_hosts{{{labels},readiness="ready"}} 1.0',
-            f"agent_pool_requests_in_flight{{{labels}}} 0.0",
-        ):
-            assert metric in text
-        assert "agent_pool_memory_bytes" in text
         assert (await client.get(POOL + "/health")).json()["status"] == "Healthy"
         await host.stop()
 
@@ -176,6 +162,39 @@ async def test_stats_health_and_metrics_follow_the_hosts(
             return (await client.get(POOL + "/health")).status_code == 503
 
         await eventually(unavailable)
+
+
+async def test_metrics_are_of_one_pool_or_of_all_and_the_process(
+    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
+) -> None:
+    host = await start_host()
+    async with running_gateway(tmp_path, keys, [(pool, [host])], instance_series=True) as gateway:
+        await gateway.sees(1)
+        client = gateway.client()
+        await client.post(POOL + "/invoke", json=body())
+        await client.get(POOL + "/unknown")
+        text = (await client.get(POOL + "/metrics")).text
+        whole = (await client.get("/metrics")).text
+    namespace, name = 'namespace="default"', 'pool="support"'
+    for metric in (
+        f'agent_pool_requests_total{{{namespace},{name},status="success"}} 1.0',
+        f'agent_pool_instances_total{{{namespace},{name},state="READY",tier="WARM"}} 1.0',
+        f'agent_pool_request_latency_seconds_count{{{namespace},outcome="success",{name}}} 1.0',
+        f'agent_pool_request_phase_seconds_count{{{namespace},phase="first_byte",{name}}} 1.0',
+        f'agent_pool_activations_total{{kind="hit",{namespace},{name}}} 1.0',
+        f'agent_pool_hosts{{{namespace},{name},readiness="ready"}} 1.0',
+        f"agent_pool_requests_in_flight{{{namespace},{name}}} 0.0",
+        "agent_pool_memory_bytes{",
+    ):
+        assert metric in text
+        assert metric in whole
+    for metric in (
+        'agent_pool_gateway_refusals_total{code="Other",interface="rest"} 1.0',
+        "agent_pool_watch_lag_seconds_count",
+        "process_resident_memory_bytes",
+    ):
+        assert f"\n{metric}" not in text
+        assert metric in whole
 
 
 async def test_every_operation_of_the_table_answers_on_both_paths(
