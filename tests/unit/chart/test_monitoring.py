@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
@@ -33,10 +34,10 @@ TARGET = {"job", "instance", "pod", "container", "namespace", "le"}
 CONDITIONS = {one.type for one in kstatus(None, "", "")} | {
     *("WarmupComplete", "StoreReady", "StoreDataLost", "InstancesFailing")
 }
-VALUES = {
+VALUES: Mapping[str, AbstractSet[str]] = {
     "outcome": set(Outcome),
     "phase": set(Phase),
-    "kind": set(Activation) | {"leases"},
+    "kind": {*Activation, "leases"},
     "readiness": set(Readiness),
     "strategy": set(Strategy),
     "condition": CONDITIONS,
