@@ -214,9 +214,10 @@ def _rows(model: type[BaseModel], path: str) -> Iterator[list[str]]:
     for name, field in model.model_fields.items():
         here = f"{path}.{field.alias or name}"
         parts = (field.annotation, *get_args(field.annotation))
+        parts += tuple(inner for part in parts for inner in get_args(part))
         part = next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), None)
         if part is not None:
-            yield from _rows(part, here)
+            yield from _rows(part, f"{here}[]" if "tuple[" in str(field.annotation) else here)
         else:
             yield [f"`{here}`", _type_of(field), _default_of(here, field), field.description or ""]
 

@@ -78,7 +78,7 @@ class HostRig:
             clock=lambda: self.now,
             wall=lambda: self.now,
             spawn=self.host.spawn,
-            released=lambda resident: self.host.table.release(resident.entry, self.now),
+            released=lambda resident, exchange: self.host.count_end(resident.entry, exchange),
             lost=lost,
             strained=self.recoveries.strained,
             data_lost=lambda: None,

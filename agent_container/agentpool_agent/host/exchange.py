@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 
 from agentpool_core.errors import AgentPoolError, AnswerTooLarge
+from agentpool_core.outcome import succeeded
 
 MAX_CHUNKS = 1024
 """Chunks that may wait for a slow reader."""
@@ -24,6 +25,7 @@ class Exchange:
         "_max_bytes",
         "_parts",
         "_waiter",
+        "began",
         "cancelled",
         "deadline",
         "error",
@@ -36,8 +38,11 @@ class Exchange:
         "timer",
     )
 
-    def __init__(self, number: int, idempotency_key: str, deadline: float, max_bytes: int) -> None:
+    def __init__(
+        self, number: int, idempotency_key: str, deadline: float, max_bytes: int, began: float = 0.0
+    ) -> None:
         self.number = number
+        self.began = began
         self.idempotency_key = idempotency_key
         self.deadline = deadline
         self.output: bytes | None = None
@@ -56,6 +61,16 @@ class Exchange:
     def ended(self) -> bool:
         """Whether the one end has come."""
         return self.output is not None or self.error is not None
+
+    @property
+    def success(self) -> bool | None:
+        """How it ended (B33): answered, failed, or neither, because its caller left or was at fault."""
+        return succeeded(self.error) if self.ended else None
+
+    @property
+    def operation(self) -> bool:
+        """Whether the agent was given it, or an answer was found for it."""
+        return self.started or self.output is not None
 
     def part(self, data: bytes, now: float) -> bool:
         """A chunk came; False when it did not fit and the request failed for that."""

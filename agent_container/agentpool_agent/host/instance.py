@@ -97,7 +97,7 @@ class Resident:
     def begin(self, idempotency_key: str, deadline: float, max_bytes: int) -> Exchange:
         """A request is admitted; `deadline` on the host's clock."""
         self._number += 1
-        exchange = Exchange(self._number, idempotency_key, deadline, max_bytes)
+        exchange = Exchange(self._number, idempotency_key, deadline, max_bytes, self._around.clock())
         self.exchanges[exchange.number] = exchange
         loop = asyncio.get_running_loop()
         delay = max(0.0, deadline - self._around.clock()) + GRACE_SECONDS
@@ -158,7 +158,7 @@ class Resident:
         self._undecided.forget(exchange.number)
         if exchange.idempotency_key and exchange.number not in self._late:
             self._free_key(exchange.idempotency_key)
-        self._around.released(self)
+        self._around.released(self, exchange)
 
     def _free_key(self, key: str) -> None:
         waiting = self.keyed.pop(key, None)

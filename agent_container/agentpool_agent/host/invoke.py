@@ -96,9 +96,7 @@ class Requests:
             status = exc.code
             raise
         finally:
-            seconds = self._host.clock() - call.arrived
-            self._host.counters.operation_seconds += seconds
-            self._host.counts.request_ended(status, seconds)
+            self._host.counts.request_ended(status, self._host.clock() - call.arrived)
 
     async def _serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         host = self._host
@@ -109,7 +107,8 @@ class Requests:
             )
         key = call.request.idempotency_key
         while key and key in resident.keyed:
-            await _before(call.deadline - host.clock(), asyncio.shield(resident.keyed[key]))
+            with host.queued(resident.entry.instance_id):
+                await _before(call.deadline - host.clock(), asyncio.shield(resident.keyed[key]))
         exchange = self._admit(call, resident)
         call.resident, call.exchange = resident, exchange
         try:
@@ -145,11 +144,13 @@ class Requests:
             if resident is None:
                 wanted = Wanted(key, tier_of(request.tier), call.ended)
                 left = call.deadline - host.clock()
-                await _before(left, self._activations.activate(wanted))
+                with host.queued(instance_id):
+                    await _before(left, self._activations.activate(wanted))
                 activated = True
                 call.activated_at = host.clock()
             elif resident.entry.leaving or resident.entry.gated:
-                await _before(call.deadline - host.clock(), resident.settled.wait())
+                with host.queued(instance_id):
+                    await _before(call.deadline - host.clock(), resident.settled.wait())
             elif _renewable(host, resident):
                 host.renew(resident)
             else:

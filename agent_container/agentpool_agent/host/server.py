@@ -18,6 +18,7 @@ from agentpool_agent.host.activation import Activations
 from agentpool_agent.host.archive import Archives
 from agentpool_agent.host.drain import drain
 from agentpool_agent.host.eviction import Evictions
+from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.invoke import Requests
 from agentpool_agent.host.metrics import HostMetrics, Now
@@ -153,10 +154,9 @@ class HostServer:
         if moved:
             self.hub.instance_changed(entry.instance_id, False)
 
-    def _released(self, resident: Resident) -> None:
+    def _released(self, resident: Resident, exchange: Exchange) -> None:
         host, entry = self.host, resident.entry
-        host.table.release(entry, host.clock())
-        host.counters.operations += 1
+        host.count_end(entry, exchange)
         if entry.active > 0 or resident.dead:
             return
         self.recoveries.calmed(resident)

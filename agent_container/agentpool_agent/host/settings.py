@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from agentpool_core.api.problems import BadValue
+from agentpool_core.api.v1alpha1.balancing import capability_name
 from agentpool_core.lifecycle import Tier
+
+MAX_CAPABILITIES = 32
+"""Names that one host can be given: they travel with each of its reports."""
 
 
 class Role(StrEnum):
@@ -36,6 +41,7 @@ class Settings:
         listen: `address:port` of the gRPC service; port 0 lets the system choose (see `address_file`).
         run_dir: directory of the zygote's socket; on a pod, the small volume both containers share.
         public_keys: PEM texts, newest first, that call tokens are checked against.
+        capabilities: names that pools can choose hosts by, beside those that the host finds out itself.
         reserved_for: id of the only instance that this host takes; empty: any.
         redis_url: a secret; None keeps state in memory.
         config_file: initial EffectivePool as JSON; without it the host is Ready after `Configure`.
@@ -56,6 +62,7 @@ class Settings:
     pool: str = ""
     role: Role = Role.SHARED
     tiers: tuple[Tier, ...] = (Tier.WARM,)
+    capabilities: tuple[str, ...] = ()
     reserved_for: str = ""
     redis_url: str | None = field(default=None, repr=False)
     config_file: Path | None = None
@@ -81,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--pool", help="name of the pool")
     option("--role", choices=[role.value for role in Role])
     option("--tiers", help="tiers this host takes, with commas")
+    option("--capabilities", help="names that pools can choose this host by, with commas")
     option("--reserved-for", help="id of the only instance this host takes")
     option("--redis-url-file", help="file with the store's URL")
     option("--config-file", help="effective configuration of the pool, JSON")
@@ -100,6 +108,18 @@ def _public_keys(files: Sequence[str], text: str) -> tuple[bytes, ...]:
         return tuple(Path(name).read_bytes() for name in files)
     end = "-----END PUBLIC KEY-----"
     return tuple(f"{part.strip()}\n{end}\n".encode() for part in text.split(end) if part.strip())
+
+
+def _capabilities(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if len(names) > MAX_CAPABILITIES:
+        raise ValueError(f"AGENTPOOL_CAPABILITIES has {len(names)} names: give {MAX_CAPABILITIES} at most")
+    for name in names:
+        try:
+            capability_name(name)
+        except BadValue as exc:
+            raise ValueError(f"AGENTPOOL_CAPABILITIES: {exc}. {exc.remedy}") from exc
+    return names
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -128,6 +148,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         pool=text("pool"),
         role=role,
         tiers=tiers or DEFAULT_TIERS[role],
+        capabilities=_capabilities(text("capabilities")),
         reserved_for=text("reserved_for"),
         redis_url=url or None,
         config_file=Path(text("config_file")) if text("config_file") else None,

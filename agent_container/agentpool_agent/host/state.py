@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ import structlog
 
 from agentpool_agent.host.awaiting import Awaiting
 from agentpool_agent.host.counts import HostCounts
+from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.nursery import Nursery
 from agentpool_agent.host.settings import Settings
@@ -50,8 +52,17 @@ class Counters:
     misses: int = 0
     evictions: int = 0
     crashes: int = 0
+    succeeded: int = 0
+    failed: int = 0
     failures: Counter[tuple[Cause, Strategy]] = field(default_factory=Counter)
     """What failed, and what was decided about it."""
+
+    def ended(self, seconds: float, success: bool | None) -> None:
+        """An operation ended, answered or not; None: through its caller."""
+        self.operations += 1
+        self.operation_seconds += seconds
+        self.succeeded += success is True
+        self.failed += success is False
 
 
 @dataclass(slots=True)
@@ -76,6 +87,8 @@ class Host:
     draining: bool = False
     retired: bool = False
     awaiting: Awaiting = field(default_factory=Awaiting)
+    waiting: Counter[str] = field(default_factory=Counter)
+    """Requests that have come and cannot begin yet, by instance."""
     taken_by: str = ""
     """On a generic host: the one instance whose tenant's code ran here."""
     migrate: Callable[[Entry, Tier], Awaitable[bool]] | None = None
@@ -91,6 +104,27 @@ class Host:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def count_end(self, entry: Entry, exchange: Exchange) -> None:
+        """A request of an instance ended: its one event for all figures (X17)."""
+        now = self.clock()
+        seconds = now - exchange.began
+        self.table.release(entry, now, seconds, exchange.success)
+        if exchange.operation:
+            self.counters.ended(seconds, exchange.success)
+
+    @contextmanager
+    def queued(self, instance_id: str) -> Iterator[None]:
+        """A request of the instance waits."""
+        self.waiting[instance_id] += 1
+        if instance_id in self.table.entries:
+            self.table.changed(instance_id, False)
+        try:
+            yield
+        finally:
+            self.waiting[instance_id] -= 1
+            if not self.waiting[instance_id]:
+                del self.waiting[instance_id]
 
     def renew(self, resident: Resident) -> None:
         """Drop an idle resident whose stored state is not known for sure; the next request activates it from

@@ -11,6 +11,7 @@ from agentpool_agent.store.base import Store
 from agentpool_core.recovery import Cause
 
 if TYPE_CHECKING:
+    from agentpool_agent.host.exchange import Exchange
     from agentpool_agent.host.instance import Resident
 
 
@@ -22,7 +23,7 @@ class Surroundings:
     clock: Callable[[], float]
     wall: Callable[[], float]
     spawn: Callable[[Coroutine[Any, Any, None], str], None]
-    released: Callable[[Resident], None]
+    released: Callable[[Resident, Exchange], None]
     """A request ended."""
     lost: Callable[[Resident, str, Cause | None], None]
     """The worker is gone: what was seen, and why; None: ownership is gone."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from agentpool_agent.host.laps import Laps
+from agentpool_core.balance import LoadMetrics
 from agentpool_core.lifecycle import Origin, State, Tier, Wish, transition
 from agentpool_core.names import InstanceKey
 from agentpool_core.recovery import History
@@ -39,7 +40,8 @@ class Entry:
     reason: str = ""
     epoch: int = 0
     origin: Origin = Origin.OBSERVED
-    active: int = 0
+    load: LoadMetrics = field(init=False)
+    """Since it was activated; times on the host's clock."""
     total: int = 0
     wish: Wish | None = None
     wished_at: float = 0.0
@@ -69,17 +71,25 @@ class Entry:
     measured_at: float = 0.0
     isolation: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        self.load = LoadMetrics(self.created_at)
+
+    @property
+    def active(self) -> int:
+        """Requests it works on."""
+        return self.load.active_commands
+
     def acquire(self, now: float) -> None:
         """A request begins."""
         if self.active == 0:
             self.state = transition(self.state, State.BUSY)
             self.busy_since = now
-        self.active += 1
+        self.load.acquire()
         self.last_used = now
 
-    def release(self, now: float) -> None:
-        """A request ended; never below zero (B17)."""
-        self.active = max(0, self.active - 1)
+    def release(self, now: float, seconds: float = 0.0, success: bool | None = None) -> None:
+        """A request ended after so long; never below zero (B17). `success`: see `LoadMetrics.release`."""
+        self.load.release(now, seconds * 1000, success)
         self.total += 1
         self.last_used = now
         if self.active == 0 and self.state is State.BUSY:
@@ -138,9 +148,9 @@ class Table:
             self.entries[entry.instance_id] = entry
         self.changed(entry.instance_id, False)
 
-    def release(self, entry: Entry, now: float) -> None:
-        """A request ended."""
-        entry.release(now)
+    def release(self, entry: Entry, now: float, seconds: float = 0.0, success: bool | None = None) -> None:
+        """A request ended; see `Entry.release`."""
+        entry.release(now, seconds, success)
         self.changed(entry.instance_id, False)
 
     @property

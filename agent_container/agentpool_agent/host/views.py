@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import platform
+
 from agentpool_agent.host.policy import policy_of
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.table import RESIDENT, Entry
@@ -38,6 +40,7 @@ def entry_view(host: Host, entry: Entry) -> types_pb2.Instance:
         wish=entry.wish or ("Move" if entry.move_to is not None else ""),
         quota=quota_view(host, entry.tier),
         pinned=entry.pinned,
+        load=load_view(host, entry),
         declared_uid=resident.ownership.declared_uid if resident is not None else "",
         recovery=recovery_view(host, entry.history),
     )
@@ -68,6 +71,18 @@ def record_view(host: Host, record: Record) -> types_pb2.Instance:
         quota=quota_view(host, record.tier),
         declared_uid=record.declared_uid,
         recovery=recovery_view(host, history),
+    )
+
+
+def load_view(host: Host, entry: Entry) -> types_pb2.LoadMetrics:
+    """How busy an instance is and how well it does."""
+    load = entry.load
+    return types_pb2.LoadMetrics(
+        active_commands=load.active_commands,
+        queue_length=host.waiting.get(entry.instance_id, 0),
+        average_response_time_ms=load.average_response_time_ms,
+        success_rate=load.success_rate,
+        last_updated=load.last_updated + host.wall() - host.clock(),
     )
 
 
@@ -151,9 +166,18 @@ def host_view(host: Host) -> host_pb2.HostStatus:
             misses=counters.misses,
             evictions=counters.evictions,
             crashes=counters.crashes,
+            succeeded=counters.succeeded,
+            failed=counters.failed,
         ),
+        capabilities=capabilities(host),
         protocol=PROTOCOL,
     )
+
+
+def capabilities(host: Host) -> list[str]:
+    """What gateways may choose this host for."""
+    guards = host.nursery.hello.guards if host.nursery.hello is not None else ()
+    return sorted({*guards, f"arch:{platform.machine()}", *host.settings.capabilities})
 
 
 def _awaited(host: Host) -> list[host_pb2.Awaited]:

@@ -57,6 +57,8 @@ def summary(health: Mapping[str, Any], stats: Mapping[str, Any]) -> list[tuple[s
         ("Requests", f"{stats.get('total_operations_processed', 0)}"),
         ("Mean time", f"{stats.get('average_operation_time_ms', 0.0):.1f} ms"),
         ("Found resident", f"{stats.get('pool_hit_rate', 1.0):.0%}"),
+        ("Succeeded", f"{stats.get('success_rate', 1.0):.1%}"),
+        ("Waiting", f"{stats.get('queue_depth', 0)}"),
         (
             "Created, ended",
             f"{stats.get('total_agents_created', 0)}, {stats.get('total_agents_destroyed', 0)}",
@@ -82,11 +84,19 @@ def _pairs(counts: Any) -> str:
 
 
 def _host_cells(hosts: list[Mapping[str, Any]]) -> list[list[str]]:
-    cells = [["HOST", "READY", "RESIDENT", "CAPACITY", "ACTIVE"]]
+    cells = [["HOST", "READY", "RESIDENT", "CAPACITY", "ACTIVE", "WAITING", "MEAN", "SUCCEEDED"]]
     for host in hosts:
         ready = "draining" if host.get("draining") else str(host.get("ready", NOTHING)).lower()
         cells.append(
             [str(host.get("pod", NOTHING)), ready]
             + [str(host.get(name, NOTHING)) for name in ("resident", "capacity", "active_requests")]
+            + _load_cells(host.get("load"))
         )
     return cells
+
+
+def _load_cells(load: Any) -> list[str]:
+    if not isinstance(load, Mapping):
+        return [NOTHING] * 3
+    mean, rate = load.get("average_response_time_ms", 0.0), load.get("success_rate", 1.0)
+    return [str(load.get("queue_length", 0)), f"{mean:.1f} ms", f"{rate:.1%}"]

@@ -9,6 +9,7 @@ defaults; there is no other table of them.
 from __future__ import annotations
 
 from agentpool_core.api.v1alpha1 import Durability, Network, Storage
+from agentpool_core.config.balancing import BalancingConfig, WantedCapability
 from agentpool_core.config.models import (
     MIB,
     QUOTAS,
@@ -35,6 +36,7 @@ __all__ = [
     "SETTINGS",
     "VARIABLES",
     "AgentConfig",
+    "BalancingConfig",
     "CheckpointConfig",
     "Durability",
     "EffectivePool",
@@ -51,6 +53,7 @@ __all__ = [
     "TierConfig",
     "TieringConfig",
     "Variable",
+    "WantedCapability",
     "WarmupConfig",
     "resolve",
 ]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentpool_core.api.v1alpha1 import Durability, Network, Storage, TieringMode
 from agentpool_core.api.v1alpha1.meta import Identifier
+from agentpool_core.config.balancing import BalancingConfig
 from agentpool_core.errors import InvalidRequest
 from agentpool_core.lifecycle import Tier
 
@@ -173,6 +174,7 @@ class PoolConfig(_Frozen):
     health: HealthConfig = HealthConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     tiering: TieringConfig = TieringConfig()
+    balancing: BalancingConfig = BalancingConfig()
     isolation: IsolationConfig = IsolationConfig()
 
     def tier(self, tier: Tier) -> TierConfig:

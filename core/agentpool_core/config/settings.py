@@ -72,7 +72,16 @@ def _settings() -> Iterator[Setting]:
         yield Setting(f"{path}.quota.cpu", (*into, "cpu_millis"), quota.cpu_millis, None, cpu_millis)
         for name in ("concurrent_requests", "requests_per_minute"):
             yield _setting(f"{path}.quota.{to_camel(name)}", (*into, name), getattr(quota, name))
-    for section in ("warmup", "limits", "checkpoint", "health", "recovery", "tiering", "isolation"):
+    for section in (
+        "warmup",
+        "limits",
+        "checkpoint",
+        "health",
+        "recovery",
+        "tiering",
+        "balancing",
+        "isolation",
+    ):
         part = getattr(defaults, section)
         for name in type(part).model_fields:
             yield _setting(f"{section}.{to_camel(name)}", (section, name), getattr(part, name))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentpool_core.api.v1alpha1 import GROUP, VERSION, AgentInstance, AgentPool
+from agentpool_core.crd.rule import Rule
 from agentpool_core.crd.rules import (
     AGENT_INSTANCE_BOUNDS,
     AGENT_INSTANCE_RULES,
     AGENT_POOL_BOUNDS,
     AGENT_POOL_RULES,
     QUANTITIES,
-    Rule,
     add_bounds,
     add_rules,
     take_numbers,

@@ -8,30 +8,13 @@ before. A message names the field and what to do, for it is all that the user of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from agentpool_core.crd.balancing_rules import BALANCING_RULES
+from agentpool_core.crd.rule import Rule
 from agentpool_core.crd.structural import Schema
 from agentpool_core.names import MAX_NAME_CHARS
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule.
-
-    Attributes:
-        path: field whose value is `self`, dotted from the object; empty: the object.
-        cel: the expression that holds for a good value.
-        message: what is wrong and what to do.
-        field: field that the message is about, below `path`; empty: `path` itself.
-    """
-
-    path: str
-    cel: str
-    message: str
-    field: str = ""
-
 
 TIERS = ("hot", "warm", "cold")
 LABEL_PATTERN = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -169,6 +152,7 @@ AGENT_POOL_RULES: tuple[Rule, ...] = (
         " set spec.checkpoint.storage to Redis, or mode to Manual",
         ".tiering.mode",
     ),
+    *BALANCING_RULES,
     *(_quantity(path) for path in QUANTITIES),
 )
 

@@ -122,7 +122,7 @@ class WatchEvent(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[_Union[WatchSnapshot, _Mapping]] = ..., delta: _Optional[_Union[WatchDelta, _Mapping]] = ..., sent_at: _Optional[float] = ...) -> None: ...
 
 class HostStatus(_message.Message):
-    __slots__ = ("incarnation", "pod", "role", "tiers", "ready", "draining", "configured_generation", "capacity", "resident", "spares", "active_requests", "problems", "isolation", "isolation_missing", "store_silent", "counters", "protocol", "reserved_for", "awaited")
+    __slots__ = ("incarnation", "pod", "role", "tiers", "ready", "draining", "configured_generation", "capacity", "resident", "spares", "active_requests", "problems", "isolation", "isolation_missing", "store_silent", "counters", "protocol", "reserved_for", "awaited", "capabilities")
     class IsolationMissingEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +149,7 @@ class HostStatus(_message.Message):
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RESERVED_FOR_FIELD_NUMBER: _ClassVar[int]
     AWAITED_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     pod: str
     role: str
@@ -168,7 +169,8 @@ class HostStatus(_message.Message):
     protocol: int
     reserved_for: str
     awaited: _containers.RepeatedCompositeFieldContainer[Awaited]
-    def __init__(self, incarnation: _Optional[str] = ..., pod: _Optional[str] = ..., role: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., configured_generation: _Optional[int] = ..., capacity: _Optional[int] = ..., resident: _Optional[int] = ..., spares: _Optional[int] = ..., active_requests: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., isolation: _Optional[_Iterable[str]] = ..., isolation_missing: _Optional[_Mapping[str, str]] = ..., store_silent: _Optional[bool] = ..., counters: _Optional[_Union[HostCounters, _Mapping]] = ..., protocol: _Optional[int] = ..., reserved_for: _Optional[str] = ..., awaited: _Optional[_Iterable[_Union[Awaited, _Mapping]]] = ...) -> None: ...
+    capabilities: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, incarnation: _Optional[str] = ..., pod: _Optional[str] = ..., role: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., configured_generation: _Optional[int] = ..., capacity: _Optional[int] = ..., resident: _Optional[int] = ..., spares: _Optional[int] = ..., active_requests: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., isolation: _Optional[_Iterable[str]] = ..., isolation_missing: _Optional[_Mapping[str, str]] = ..., store_silent: _Optional[bool] = ..., counters: _Optional[_Union[HostCounters, _Mapping]] = ..., protocol: _Optional[int] = ..., reserved_for: _Optional[str] = ..., awaited: _Optional[_Iterable[_Union[Awaited, _Mapping]]] = ..., capabilities: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Awaited(_message.Message):
     __slots__ = ("instance_id", "tenant_id", "project_id", "tier", "asked_at")
@@ -185,7 +187,7 @@ class Awaited(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., asked_at: _Optional[float] = ...) -> None: ...
 
 class HostCounters(_message.Message):
-    __slots__ = ("created", "destroyed", "operations", "operation_seconds", "hits", "misses", "evictions", "crashes")
+    __slots__ = ("created", "destroyed", "operations", "operation_seconds", "hits", "misses", "evictions", "crashes", "succeeded", "failed")
     CREATED_FIELD_NUMBER: _ClassVar[int]
     DESTROYED_FIELD_NUMBER: _ClassVar[int]
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -194,6 +196,8 @@ class HostCounters(_message.Message):
     MISSES_FIELD_NUMBER: _ClassVar[int]
     EVICTIONS_FIELD_NUMBER: _ClassVar[int]
     CRASHES_FIELD_NUMBER: _ClassVar[int]
+    SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     created: int
     destroyed: int
     operations: int
@@ -202,7 +206,9 @@ class HostCounters(_message.Message):
     misses: int
     evictions: int
     crashes: int
-    def __init__(self, created: _Optional[int] = ..., destroyed: _Optional[int] = ..., operations: _Optional[int] = ..., operation_seconds: _Optional[float] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ..., evictions: _Optional[int] = ..., crashes: _Optional[int] = ...) -> None: ...
+    succeeded: int
+    failed: int
+    def __init__(self, created: _Optional[int] = ..., destroyed: _Optional[int] = ..., operations: _Optional[int] = ..., operation_seconds: _Optional[float] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ..., evictions: _Optional[int] = ..., crashes: _Optional[int] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ...) -> None: ...
 
 class WatchSnapshot(_message.Message):
     __slots__ = ("host", "instances")

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Instance(_message.Message):
-    __slots__ = ("id", "tenant_id", "project_id", "tier", "state", "reason", "pod", "epoch", "origin", "isolation", "active_requests", "total_requests", "created_at", "last_used_at", "memory_bytes", "cpu_seconds", "wish", "quota", "declared_uid", "recovery", "pinned")
+    __slots__ = ("id", "tenant_id", "project_id", "tier", "state", "reason", "pod", "epoch", "origin", "isolation", "active_requests", "total_requests", "created_at", "last_used_at", "memory_bytes", "cpu_seconds", "wish", "quota", "declared_uid", "recovery", "pinned", "load")
     ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class Instance(_message.Message):
     DECLARED_UID_FIELD_NUMBER: _ClassVar[int]
     RECOVERY_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
     id: str
     tenant_id: str
     project_id: str
@@ -52,7 +53,22 @@ class Instance(_message.Message):
     declared_uid: str
     recovery: Recovery
     pinned: bool
-    def __init__(self, id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., pod: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[str] = ..., isolation: _Optional[_Iterable[str]] = ..., active_requests: _Optional[int] = ..., total_requests: _Optional[int] = ..., created_at: _Optional[float] = ..., last_used_at: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., wish: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ..., declared_uid: _Optional[str] = ..., recovery: _Optional[_Union[Recovery, _Mapping]] = ..., pinned: _Optional[bool] = ...) -> None: ...
+    load: LoadMetrics
+    def __init__(self, id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., pod: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[str] = ..., isolation: _Optional[_Iterable[str]] = ..., active_requests: _Optional[int] = ..., total_requests: _Optional[int] = ..., created_at: _Optional[float] = ..., last_used_at: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., wish: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ..., declared_uid: _Optional[str] = ..., recovery: _Optional[_Union[Recovery, _Mapping]] = ..., pinned: _Optional[bool] = ..., load: _Optional[_Union[LoadMetrics, _Mapping]] = ...) -> None: ...
+
+class LoadMetrics(_message.Message):
+    __slots__ = ("active_commands", "queue_length", "average_response_time_ms", "success_rate", "last_updated")
+    ACTIVE_COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_RESPONSE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_FIELD_NUMBER: _ClassVar[int]
+    LAST_UPDATED_FIELD_NUMBER: _ClassVar[int]
+    active_commands: int
+    queue_length: int
+    average_response_time_ms: float
+    success_rate: float
+    last_updated: float
+    def __init__(self, active_commands: _Optional[int] = ..., queue_length: _Optional[int] = ..., average_response_time_ms: _Optional[float] = ..., success_rate: _Optional[float] = ..., last_updated: _Optional[float] = ...) -> None: ...
 
 class Recovery(_message.Message):
     __slots__ = ("cause", "strategy", "failures", "failed_at", "retry_at", "message")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import grpc
 import grpc.aio
@@ -71,6 +72,7 @@ class Journey:
         self._redirect: Incarnation | None = None
         self._tenant_id = tenant_id
         self._starts: Starts | None = None
+        self._placed: Host | None = None
         self._acceptances = 0
         self._exhausted = 0
         self._hops = 0
@@ -97,8 +99,13 @@ class Journey:
                 await self._wait_for_a_host()
                 continue
             link = self._fleet.links[host.id]
-            if self._sticky or self._anywhere or host.role is Role.GENERIC or await self._turn(link):
+            if self._sticky or self._anywhere or host.role is Role.GENERIC:
                 break
+            self._placed = host
+            self._table.placements.begin(self._id, host)
+            if await self._turn(link):
+                break
+            self.settled()
         self._incarnation = host.incarnation
         return link, link.authorization(tuple(self._proof))
 
@@ -107,6 +114,9 @@ class Journey:
         if self._starts is not None:
             self._starts.done(self._id)
             self._starts = None
+        if self._placed is not None:
+            self._table.placements.end(self._id, self._placed)
+            self._placed = None
 
     async def _turn(self, link: HostLink) -> bool:
         """Whether the instance may start at this host now; False: place it again."""
@@ -116,14 +126,18 @@ class Journey:
             return True
         if self.seconds_left <= 0:
             raise deadline_passed(False)
-        if not await starts.turn(self._tenant_id, self._id, self.seconds_left):
-            return False
+        load = link.host.load.metrics
+        load.queue_length += 1
+        try:
+            if not await starts.turn(self._tenant_id, self._id, self.seconds_left):
+                return False
+        finally:
+            load.queue_length -= 1
         self._starts = starts
         owner = self._table.owner(self._id)
         if link.host.takes_new and (owner is None or owner.ended):
             return True
         # Meanwhile the host left, or another request has started the instance.
-        self.settled()
         return False
 
     async def _holder_answers(self) -> None:
@@ -153,8 +167,15 @@ class Journey:
         return owner.incarnation if owner is not None and silent else None
 
     async def _wait(self) -> None:
+        await self._waits_for(asyncio.sleep(max(min(self._pause(), self.seconds_left), 0)))
+
+    async def _waits_for(self, pause: Awaitable[None]) -> None:
         began = self._clock()
-        await asyncio.sleep(max(min(self._pause(), self.seconds_left), 0))
+        self._table.waiting += 1
+        try:
+            await pause
+        finally:
+            self._table.waiting -= 1
         self._waited += self._clock() - began
 
     def _pick(self) -> Host | None:
@@ -174,8 +195,9 @@ class Journey:
         self._sticky = False
         if self._anywhere:
             return self._least_busy()
-        tier = table.tier_of(self._id, self._tier)
-        return table.place(self._id, tier, self._clock(), self._avoid) or self._announce(tier)
+        tier, now = table.tier_of(self._id, self._tier), self._clock()
+        joined = table.joined(self._id, now, self._avoid)
+        return joined or table.place(self._id, tier, now, self._avoid) or self._announce(tier)
 
     def _announce(self, tier: Tier) -> Host | None:
         """Where a new HOT instance is asked for that no host takes: a shared host refuses it and has the
@@ -204,9 +226,7 @@ class Journey:
                 )
             raise NoHost(f"No ready host takes tier {tier}.", retry_after_seconds=1.0)
         self._avoid.clear()
-        began = self._clock()
-        await self._fleet.changed(min(self.seconds_left, WAIT_LAST_SECONDS))
-        self._waited += self._clock() - began
+        await self._waits_for(self._fleet.changed(min(self.seconds_left, WAIT_LAST_SECONDS)))
 
     def _coming(self) -> bool:
         """Whether a host that takes the instance may be there soon."""

@@ -10,15 +10,18 @@ from typing import Protocol
 
 import grpc.aio
 
+from agentpool_core.balance import LoadMetrics
 from agentpool_core.errors import (
     AgentPoolError,
     InstanceDeclared,
     InstanceNotFound,
     NoHost,
     PoolDisabled,
+    Unavailable,
 )
 from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.names import InstanceKey
+from agentpool_core.outcome import succeeded
 from agentpool_core.placement import Role
 from agentpool_gateway.dispatch.archives import ArchiveCalls
 from agentpool_gateway.dispatch.call import (
@@ -43,6 +46,7 @@ from agentpool_gateway.membership.watcher import Fleet, HostLink
 from agentpool_proto.v1.host_pb2 import ActivateRequest, HostInvokeRequest, ImportTarget
 from agentpool_proto.v1.types_pb2 import Accepted, Instance, InvokeEvent
 from agentpool_rpc.cancellation import caller_cancelled
+from agentpool_rpc.status import from_rpc_error
 
 DECLARED = "declared"
 """Origin of an instance that an AgentInstance object declares."""
@@ -85,7 +89,8 @@ class PoolManager:
 
     def get_stats(self) -> PoolStats:
         """Statistics of the pool at this moment, without I/O."""
-        return pool_stats(self.table, self._wall_clock())
+        now = self._wall_clock()
+        return pool_stats(self.table, now, now - asyncio.get_running_loop().time())
 
     def get_health(self) -> PoolHealth:
         """Whether the pool can serve, without I/O."""
@@ -293,6 +298,8 @@ class _Attempt:
         self.done = False
         self._over = False
         marks.placed = self._now()
+        self._load: LoadMetrics | None = link.host.load.metrics
+        self._load.acquire()
         self._stream = link.stub.Invoke(
             request, metadata=(("authorization", token),), timeout=max(seconds, 0.001)
         )
@@ -301,19 +308,22 @@ class _Attempt:
         """The next event, None at the end; AioRpcError when the call failed."""
         try:
             event = await self._stream.read()
-        except grpc.aio.AioRpcError:
+        except grpc.aio.AioRpcError as exc:
             self._over = True
             # An answer that arrived whole is an answer, however the call ends.
             if self.done:
                 return None
+            self._release(self._success(exc))
             raise
         except asyncio.CancelledError:
             if caller_cancelled():
                 raise
             self._over = True
+            self._release(False)
             return None
         if not isinstance(event, InvokeEvent):
             self._over = True
+            self._release(False)
             return None
         return self._progress(event)
 
@@ -321,6 +331,23 @@ class _Attempt:
         """Cancel the request at the host, unless the call has ended."""
         if not self._over:
             self._stream.cancel()
+        self._release(None)
+
+    def _release(self, success: bool | None, host_ms: float | None = None) -> None:
+        """The host works on it no more; only the first end counts."""
+        if self._load is None:
+            return
+        now = self._now()
+        self._load.release(now, (now - self._marks.placed) * 1000 if host_ms is None else host_ms, success)
+        self._load = None
+
+    def _success(self, error: grpc.aio.AioRpcError) -> bool | None:
+        failure = from_rpc_error(error)
+        if failure is None:
+            return False
+        # Before it is accepted, a host that has no room or is no owner has not failed.
+        refused = self.accepted is None and isinstance(failure, Unavailable)
+        return None if refused else succeeded(failure)
 
     def _progress(self, event: InvokeEvent) -> InvokeProgress:
         marks = self._marks
@@ -337,4 +364,6 @@ class _Attempt:
         self.done = True
         timing = event.done.timing
         marks.host_admitted_seconds, marks.host_seconds = timing.admitted_ms / 1000, timing.done_ms / 1000
+        # Starting an instance takes its time on every host and says nothing of this one.
+        self._release(True, timing.done_ms - timing.activated_ms)
         return Ended(self.accepted or Accepted(), event.done, marks.timing(self._now(), event.done))

@@ -10,12 +10,24 @@ from typing import Any, NoReturn
 import msgspec
 
 from agentpool_core.lifecycle import State, Tier
-from agentpool_gateway.membership.table import Host, PoolTable, add_counters
-from agentpool_proto.v1.host_pb2 import HostCounters
+from agentpool_gateway.membership.table import Host, PoolTable
 
 _BUSY = State.BUSY.value
 _PAUSED = State.PAUSED.value
 _AVAILABLE = State.READY.value
+
+
+class HostLoadStats(msgspec.Struct, frozen=True):
+    """How busy a host is and how well it does, as this gateway sees it. `active_commands`: requests under way
+    there, those of other gateways by its last report. `queue_length`: requests that wait there or for it. The
+    other figures are of this gateway's requests to it since it started; `last_updated` is RFC 3339, null
+    before the first."""
+
+    active_commands: int
+    queue_length: int
+    average_response_time_ms: float
+    success_rate: float
+    last_updated: str | None
 
 
 class HostStats(msgspec.Struct, frozen=True):
@@ -35,6 +47,8 @@ class HostStats(msgspec.Struct, frozen=True):
     store_silent: bool
     isolation: list[str]
     isolation_missing: dict[str, str]
+    capabilities: list[str]
+    load: HostLoadStats
     problems: list[str]
 
 
@@ -60,6 +74,8 @@ class PoolStats(msgspec.Struct, frozen=True):
     total_operations_processed: int
     average_operation_time_ms: float
     pool_hit_rate: float
+    success_rate: float
+    queue_depth: int
     evictions: int
     crashes: int
     last_updated: str
@@ -81,9 +97,12 @@ FIELDS = {
     "per_state": "instances by lifecycle state",
     "total_agents_created": "activations since the hosts started",
     "total_agents_destroyed": "instances whose process ended since the hosts started",
-    "total_operations_processed": "requests that ended",
-    "average_operation_time_ms": "mean time of a request at its host, milliseconds",
+    "total_operations_processed": "requests that an agent was given, answered or not",
+    "average_operation_time_ms": "mean time that such a request was worked on at its host, milliseconds",
     "pool_hit_rate": "requests that found their instance resident, as a share of all; 1.0 before the first",
+    "success_rate": "answered requests as a share of answered and failed ones; 1.0 before the first. What was"
+    " the caller's doing counts as neither",
+    "queue_depth": "requests that wait: for a host, for their turn at it, or there for their instance",
     "evictions": "instances that were put aside to make room or for idleness",
     "crashes": "worker processes that died",
     "last_updated": "time of these statistics, RFC 3339",
@@ -92,18 +111,20 @@ FIELDS = {
 """What each number of PoolStats means, for the API document."""
 
 
-def pool_stats(table: PoolTable, now: float) -> PoolStats:
-    """The pool's statistics at `now`, seconds since 1970."""
+def pool_stats(table: PoolTable, now: float, shift: float = 0.0) -> PoolStats:
+    """The pool's statistics at `now`, seconds since 1970; `shift`: what to add to the event loop's clock for
+    that."""
     states = dict.fromkeys(map(str, State), 0)
     tiers = dict.fromkeys(map(str, Tier), 0)
+    waiting = table.waiting
     for instance in table.instances():
+        waiting += instance.load.queue_length
         states[instance.state] = states.get(instance.state, 0) + 1
         tiers[instance.tier] = tiers.get(instance.tier, 0) + 1
-    counters = HostCounters()
-    add_counters(counters, table.past)
-    for host in table.hosts.values():
-        add_counters(counters, host.status.counters)
+    counters = table.totals.with_present(host.status.counters for host in table.hosts.values())
+    hosts = [_host(host, shift) for host in table.hosts.values()]
     asked = counters.hits + counters.misses
+    ended = counters.succeeded + counters.failed
     operations = counters.operations
     return PoolStats(
         namespace=table.config.namespace,
@@ -123,14 +144,31 @@ def pool_stats(table: PoolTable, now: float) -> PoolStats:
         if operations
         else 0.0,
         pool_hit_rate=counters.hits / asked if asked else 1.0,
+        success_rate=counters.succeeded / ended if ended else 1.0,
+        queue_depth=waiting + sum(host.load.metrics.queue_length for host in table.hosts.values()),
         evictions=counters.evictions,
         crashes=counters.crashes,
-        last_updated=datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
-        hosts=[_host(host) for host in table.hosts.values()],
+        last_updated=_moment(now),
+        hosts=hosts,
     )
 
 
-def _host(host: Host) -> HostStats:
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _load(host: Host, shift: float) -> HostLoadStats:
+    metrics = host.load.metrics
+    return HostLoadStats(
+        active_commands=metrics.active_commands + host.load.elsewhere,
+        queue_length=metrics.queue_length + sum(one.load.queue_length for one in host.instances.values()),
+        average_response_time_ms=round(metrics.average_response_time_ms, 3),
+        success_rate=metrics.success_rate,
+        last_updated=_moment(metrics.last_updated + shift) if metrics.last_updated else None,
+    )
+
+
+def _host(host: Host, shift: float) -> HostStats:
     status = host.status
     return HostStats(
         pod=host.member.pod,
@@ -147,6 +185,8 @@ def _host(host: Host) -> HostStats:
         store_silent=status.store_silent,
         isolation=list(status.isolation),
         isolation_missing=dict(status.isolation_missing),
+        capabilities=list(status.capabilities),
+        load=_load(host, shift),
         problems=list(status.problems),
     )
 

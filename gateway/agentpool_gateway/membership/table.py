@@ -2,7 +2,7 @@
 """The routing table of one pool: which host holds which instance, and how the hosts are.
 
 Pure: what hosts report goes in, look-ups come out. Where two hosts report one instance, the highest epoch
-is the owner.
+is the owner. Load figures are kept with their host and go with it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 
+from agentpool_core.balance import HostLoad, balancer
 from agentpool_core.config import EffectivePool, Storage
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
-from agentpool_core.placement import Candidate, GenericQueue, Role, choose_shared
+from agentpool_core.placement import Candidate, GenericQueue, Preference, Role, choose_shared
 from agentpool_gateway.membership.base import HostMember
-from agentpool_proto.v1.host_pb2 import HostCounters, HostStatus
+from agentpool_gateway.membership.placing import Placing
+from agentpool_gateway.membership.totals import Totals
+from agentpool_proto.v1.host_pb2 import HostStatus
 from agentpool_proto.v1.types_pb2 import Instance
 
 REMEMBERED_TIERS = 10_000
@@ -53,6 +57,8 @@ class Host:
     instances: dict[str, Instance] = field(default_factory=dict)
     busy: int = 0
     candidate: Candidate | None = None
+    load: HostLoad = field(default_factory=HostLoad)
+    """Times of it are seconds of the event loop's clock."""
 
     @property
     def id(self) -> str:
@@ -83,15 +89,21 @@ class PoolTable:
 
     Args:
         config: the pool's effective configuration; replaced by `configure`.
+        random: for strategies that draw.
     """
 
-    def __init__(self, config: EffectivePool) -> None:
+    def __init__(self, config: EffectivePool, random: Random | None = None) -> None:
         self.config = config
+        self._random = random or Random(0)  # noqa: S311  # which host is no secret
+        self._preference = self._preferred()
         self.hosts: dict[str, Host] = {}
-        self.past = HostCounters()
-        """Totals of incarnations that are gone, so that the pool's totals never fall."""
+        self.totals = Totals()
         self.left_at = float("-inf")
         """When a host last left, seconds of the event loop's clock: the next one may be on its way."""
+        self.waiting = 0
+        """Requests that wait here for a host, or for its answer to come back to them."""
+        self.placements: Placing[Host] = Placing()
+        self._choices = 0
         self._owners: dict[str, Host] = {}
         self._generic = GenericQueue()
         self._tiers: OrderedDict[str, Tier] = OrderedDict()
@@ -100,7 +112,9 @@ class PoolTable:
 
     def configure(self, config: EffectivePool) -> None:
         """Take on a changed configuration."""
-        self.config = config
+        before, self.config = self.config, config
+        if config.balancing != before.balancing:
+            self._preference = self._preferred()
 
     def add(self, member: HostMember) -> Host:
         """A host joined; nothing is known of it yet."""
@@ -126,6 +140,7 @@ class PoolTable:
         incarnation = Incarnation.parse(status.incarnation)
         if incarnation != host.incarnation:
             self._forget(host)
+            self.totals.returned(incarnation)
         for gone in host.instances.keys() - {one.id for one in instances}:
             self._drop(host, gone)
         host.incarnation = incarnation
@@ -240,14 +255,31 @@ class PoolTable:
             for host in self.hosts.values()
             if host.candidate is not None and host.takes_new and host.quarantined_until <= now
         )
-        chosen = choose_shared(instance_id, tier, candidates, avoid)
-        return self.hosts[chosen] if chosen is not None else None
+        chosen = choose_shared(instance_id, tier, candidates, avoid, self._preference, now)
+        return self._chosen(chosen) if chosen is not None else None
+
+    def joined(self, instance_id: str, now: float, avoid: Collection[str] = ()) -> Host | None:
+        """The host at which the instance is being started by a request of this gateway: others join it."""
+        host = self.placements.at(instance_id)
+        if host is None or host.id in avoid or not host.takes_new or host.quarantined_until > now:
+            return None
+        return host
 
     def give_back(self, host: Host) -> None:
         """A generic host that `place` gave has not taken the instance."""
         self._offer(host)
 
     # How it is done.
+
+    def _preferred(self) -> Preference:
+        balancing = self.config.balancing
+        return Preference(balancer(balancing), balancing.affinity, self._random)
+
+    def _chosen(self, host_id: str) -> Host:
+        host = self.hosts[host_id]
+        self._choices += 1
+        host.load.chosen = self._choices
+        return host
 
     def _reserved(self, instance_id: str, tier: Tier, now: float, avoid: Collection[str]) -> Host | None:
         """The host that was made for this instance."""
@@ -292,7 +324,11 @@ class PoolTable:
             capacity=status.capacity,
             busy=host.busy,
             resident=status.resident,
+            load=host.load,
         )
+        if changed:
+            host.load.reported(status.active_requests)
+            host.load.capabilities = frozenset(status.capabilities)
         # A change of instances alone must not offer a host that a request took a moment ago.
         if changed:
             self._offer(host)
@@ -339,12 +375,6 @@ class PoolTable:
     def _forget(self, host: Host) -> None:
         for instance_id in list(host.instances):
             self._drop(host, instance_id)
-        add_counters(self.past, host.status.counters)
+        self.totals.left(host.incarnation, host.status.counters)
         host.status = HostStatus()
-        host.candidate = None
-
-
-def add_counters(total: HostCounters, more: HostCounters) -> None:
-    """Add each total of `more` to `total`."""
-    for descriptor, value in more.ListFields():
-        setattr(total, descriptor.name, getattr(total, descriptor.name) + value)
+        host.candidate, host.load = None, HostLoad()

@@ -188,7 +188,7 @@ class Fleet:
             if name in self.tables:
                 self.tables[name].configure(pool.config)
             else:
-                self.tables[name] = PoolTable(pool.config)
+                self.tables[name] = PoolTable(pool.config, self._random)
         for uid in wanted.keys() - self.links.keys():
             self._open(wanted[uid], tasks)
         self._notify()

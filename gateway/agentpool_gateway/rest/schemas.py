@@ -15,7 +15,7 @@ from agentpool_gateway.dispatch.forgetting import Forgotten
 from agentpool_gateway.dispatch.stats import HostStats, PoolHealth, PoolStats
 from agentpool_gateway.rest.problems import Problem
 from agentpool_proto.v1.gateway_pb2 import GatewayTiming
-from agentpool_proto.v1.types_pb2 import Instance, Recovery
+from agentpool_proto.v1.types_pb2 import Instance, LoadMetrics, Recovery
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Consistency = Literal["available", "strong"]
@@ -107,9 +107,21 @@ class RecoveryView(msgspec.Struct, frozen=True):
     message: str
 
 
+class LoadView(msgspec.Struct, frozen=True):
+    """How busy an instance is and how well it does, since it was activated. `queue_length`: requests that
+    wait at its host until it can take them. `average_response_time_ms` is a moving average (a tenth of each
+    new time), 0 before the first. `success_rate`: answered as a share of answered and failed."""
+
+    active_commands: int
+    queue_length: int
+    average_response_time_ms: float
+    success_rate: float
+    last_updated: str | None
+
+
 class InstanceView(msgspec.Struct, frozen=True):
     """One agent instance. Times are RFC 3339, null when there is none yet. `pinned`: its tier was chosen by
-    hand. `recovery` is null unless it failed lately."""
+    hand. `load` is null where no host holds it, `recovery` unless it failed lately."""
 
     id: str
     tenant_id: str
@@ -130,6 +142,7 @@ class InstanceView(msgspec.Struct, frozen=True):
     cpu_seconds: float
     quota: QuotaView
     pinned: bool
+    load: LoadView | None
     recovery: RecoveryView | None
 
 
@@ -252,7 +265,18 @@ def instance_view(one: Instance) -> InstanceView:
             quota.memory_bytes, quota.cpu_millis, quota.concurrent_requests, quota.requests_per_minute
         ),
         pinned=one.pinned,
+        load=_load(one.load) if one.HasField("load") else None,
         recovery=_recovery(one.recovery) if one.HasField("recovery") else None,
+    )
+
+
+def _load(one: LoadMetrics) -> LoadView:
+    return LoadView(
+        one.active_commands,
+        one.queue_length,
+        round(one.average_response_time_ms, 3),
+        one.success_rate,
+        _moment(one.last_updated),
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import socket
 import time
 import urllib.request
@@ -150,6 +151,7 @@ async def test_a_watch_begins_with_everything_and_goes_on_without_gaps() -> None
     )  # fmt: skip
     assert (host.ready, host.draining, host.resident, host.configured_generation) == (True, False, 1, 1)
     assert "seccomp" in " ".join(host.isolation)
+    assert set(host.capabilities) == {*host.isolation, f"arch:{platform.machine()}"}
     assert late.states == {"before": "PAUSED"}
 
 
@@ -163,7 +165,10 @@ async def test_a_watcher_is_told_of_load_but_not_of_every_request() -> None:
         await watcher.until(lambda: watcher.host.counters.operations >= 201)
 
     assert watcher.sequence <= 5
-    assert (watcher.host.counters.hits, watcher.host.counters.misses) == (200, 1)
+    counters = watcher.host.counters
+    assert (counters.hits, counters.misses) == (200, 1)
+    assert (counters.succeeded, counters.failed) == (counters.operations, 0)
+    assert 0 < counters.operation_seconds / counters.operations < 0.5
 
 
 async def test_lists_come_in_pages() -> None:

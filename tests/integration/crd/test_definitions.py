@@ -83,6 +83,11 @@ GOOD = {
         warmup={"enabled": False, "count": 0},
         limits={"maxInstances": 3, "minInstances": 3, "requestTimeoutSeconds": 0.5},
         checkpoint={"storage": "Redis", "durability": "Interval", "intervalSeconds": 1},
+        balancing={
+            "strategy": "WeightedCapabilities",
+            "affinity": "None",
+            "capabilities": [{"name": "arch:x86_64", "weight": 3}, {"name": "landlock-files"}],
+        },
         isolation={"required": ["Landlock"], "network": "Outbound", "subprocesses": True},
     ),
     "state in memory, in one shared pod": pool(
@@ -149,6 +154,26 @@ BAD: dict[str, tuple[Object, str, str]] = {
         pool(tiers={"warm": {"replicas": 2}}, checkpoint={"storage": "Memory"}),
         "spec.tiers.warm.replicas",
         "set spec.checkpoint.storage to Redis",
+    ),
+    "weighted capabilities without any": (
+        pool(balancing={"strategy": "WeightedCapabilities"}),
+        "spec.balancing.capabilities",
+        "name at least one",
+    ),
+    "capabilities that no strategy looks at": (
+        pool(balancing={"capabilities": [{"name": "gpu"}]}),
+        "spec.balancing.capabilities",
+        "set spec.balancing.strategy",
+    ),
+    "a capability twice": (
+        pool(
+            balancing={
+                "strategy": "WeightedCapabilities",
+                "capabilities": [{"name": "gpu"}, {"name": "gpu", "weight": 2}],
+            }
+        ),
+        "spec.balancing.capabilities",
+        "Duplicate value",
     ),
     "no time at all": (
         pool(checkpoint={"intervalSeconds": 0}),

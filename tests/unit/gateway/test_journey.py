@@ -167,6 +167,24 @@ async def test_only_some_instances_start_at_one_host_and_each_end_lets_the_next_
     journeys[0].settled()
     await asyncio.sleep(0.01)
     assert sum(task.done() for task in tasks) == MAX_STARTING + 1
+    assert world.here.load.metrics.queue_length == 4, "those that wait for their turn count as load"
     for journey in journeys[1:]:
         journey.settled()
     await asyncio.gather(*tasks)
+    for journey in journeys:
+        journey.settled()
+    assert (len(world.table.placements), world.here.load.active) == (0, 0)
+
+
+async def test_requests_of_one_instance_go_to_one_host_whatever_the_strategy_says() -> None:
+    world = World(proven=True)
+    world.table.configure(effective_pool({"balancing": {"strategy": "RoundRobin", "affinity": "None"}}))
+    world.table.snapshot(world.owner, world.owner.status, [])
+    journeys = [world.journey(60) for _ in range(4)]
+    hosts = [(await journey.next_host())[0].host for journey in journeys]
+    assert len({host.id for host in hosts}) == 1
+    for journey in journeys:
+        journey.settled()
+    assert len(world.table.placements) == 0
+    other = world.journey(60)
+    assert (await other.next_host())[0].host is not hosts[0], "the next start has its own turn"

@@ -17,6 +17,7 @@ from agentpool_core.api.v1alpha1.agentpool import (
     Storage,
     TieringMode,
 )
+from agentpool_core.api.v1alpha1.balancing import Affinity, BalancingStrategy
 from agentpool_core.api.v1alpha1.meta import API_VERSION, GROUP, VERSION, ObjectMeta
 from agentpool_core.api.v1alpha1.status import AgentInstanceStatus, AgentPoolStatus
 
@@ -24,12 +25,14 @@ __all__ = [
     "API_VERSION",
     "GROUP",
     "VERSION",
+    "Affinity",
     "AgentInstance",
     "AgentInstanceSpec",
     "AgentInstanceStatus",
     "AgentPool",
     "AgentPoolSpec",
     "AgentPoolStatus",
+    "BalancingStrategy",
     "Criticality",
     "Durability",
     "Network",

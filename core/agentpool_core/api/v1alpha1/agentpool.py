@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from agentpool_core.api.problems import BadValue
 from agentpool_core.api.quantity import Cpu, Memory
+from agentpool_core.api.v1alpha1.balancing import BalancingSpec
 from agentpool_core.api.v1alpha1.meta import Name, Part, Resource
 from agentpool_core.api.v1alpha1.status import AgentPoolStatus
 from agentpool_core.lifecycle import Tier
@@ -309,6 +310,7 @@ class AgentPoolSpec(Part):
     health: HealthSpec | None = Field(default=None, description="How hosts look after their workers.")
     recovery: RecoverySpec | None = Field(default=None, description="What happens to a failing instance.")
     tiering: TieringSpec | None = Field(default=None, description="How tiers follow traffic.")
+    balancing: BalancingSpec | None = Field(default=None, description="Which shared host gets what.")
     isolation: IsolationSpec | None = Field(default=None, description="What keeps workers apart.")
 
     @model_validator(mode="after")

@@ -85,6 +85,7 @@ class Rig:
         self.lost: list[tuple[str, Cause | None]] = []
         self.strained: list[str] = []
         self.released = 0
+        self.ends: list[bool | None] = []
         self.data_lost = 0
         self.now = 0.0
         self.tasks: list[asyncio.Task[None]] = []
@@ -105,8 +106,9 @@ class Rig:
     def _spawn(self, work: Coroutine[Any, Any, None], _name: str) -> None:
         self.tasks.append(asyncio.get_running_loop().create_task(work))
 
-    def _released(self, _resident: Resident) -> None:
+    def _released(self, _resident: Resident, exchange: Exchange) -> None:
         self.released += 1
+        self.ends.append(exchange.success)
 
     def _data_lost(self) -> None:
         self.data_lost += 1
@@ -213,6 +215,27 @@ async def test_a_caller_that_leaves_cancels_its_request_unless_it_has_a_key(rig:
     await rig.settle()
     assert (rig.resident.keyed, rig.released) == ({}, 3)
     assert await rig.store.recall(KEY.instance_id, "k") is not None
+
+
+@pytest.mark.parametrize(
+    ("end", "success"),
+    [
+        pytest.param("answered", True, id="an answer is a success"),
+        pytest.param("AgentFailed", False, id="a failure of the agent is one"),
+        pytest.param("StateTooLarge", False, id="so is a state that is too large"),
+        pytest.param("DeadlineExceeded", False, id="so is a deadline"),
+        pytest.param("InputRejected", None, id="an input that the agent refuses is the caller's doing"),
+        pytest.param("left", None, id="so is a caller that leaves"),
+    ],
+)
+async def test_every_request_has_its_true_outcome(rig: Rig, end: str, success: bool | None) -> None:
+    exchange = rig.request()
+    if end == "answered":
+        rig.commit(exchange, changed=False)
+    elif end != "left":
+        rig.resident.frame_received(frames.Failed(exchange.number, end, "for a test"))
+    rig.resident.leave(exchange)
+    assert rig.ends == [success]
 
 
 @pytest.mark.parametrize("code", ["NotOwner", "Draining", "Unauthenticated", "PoolExhausted", "made up"])

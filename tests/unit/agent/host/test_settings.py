@@ -36,6 +36,12 @@ def test_the_role_gives_the_tiers(argv: list[str], tiers: tuple[Tier, ...]) -> N
     assert settings.role is (Role.GENERIC if "Generic" in argv else Role.SHARED)
 
 
+def test_capabilities_come_with_commas_and_once_each() -> None:
+    environ = {**ENVIRON, "AGENTPOOL_CAPABILITIES": "gpu, ssd,gpu,"}
+    assert read_settings([], environ).capabilities == ("gpu", "ssd")
+    assert read_settings([], ENVIRON).capabilities == ()
+
+
 def test_several_public_keys_come_in_one_text_or_in_files(tmp_path: Path) -> None:
     assert read_settings([], ENVIRON).public_keys == tuple(KEYS)
     file = tmp_path / "key"
@@ -57,6 +63,10 @@ def test_the_url_of_the_store_is_never_shown(tmp_path: Path) -> None:
         pytest.param([], "AGENTPOOL_PUBLIC_KEYS", "public key", id="no key"),
         pytest.param([], "AGENTPOOL_RUN_DIR", "run directory", id="no run directory"),
         pytest.param(["--tiers", "LUKEWARM"], "", "LUKEWARM", id="an unknown tier"),
+        pytest.param(["--capabilities", "a gpu"], "", "names no capability", id="a capability with a space"),
+        pytest.param(
+            ["--capabilities", ",".join(f"c{n}" for n in range(33))], "", "33", id="too many capabilities"
+        ),
     ],
 )
 def test_what_is_wrong_is_named(argv: list[str], missing: str, named: str) -> None:

@@ -50,7 +50,7 @@ def test_acquire_makes_busy_and_the_last_release_makes_ready() -> None:
 )
 def test_idle_is_strict_and_needs_nothing_active(now: float, active: int, idle: bool) -> None:
     one = entry("a")
-    one.active = active
+    one.load.active_commands = active
     assert one.idle(now, 300.0) is idle
 
 
