@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc.aio
 
@@ -214,6 +214,8 @@ class PoolManager:
                     while (event := await attempt.read()) is not None:
                         if type(event) is Ended:
                             status = SUCCESS
+                            yield event
+                            return
                         elif type(event) is Started:
                             journey.settled()
                             self._holds(link, call, event.accepted)
@@ -221,8 +223,6 @@ class PoolManager:
                 except grpc.aio.AioRpcError as exc:
                     await journey.failed(link, exc, attempt.accepted is not None)
                     continue
-                if attempt.done:
-                    return
                 await journey.failed(link, None, attempt.accepted is not None)
         except AgentPoolError as exc:
             status = exc.code
@@ -286,6 +286,11 @@ def _resident(call: InvokeCall, accepted: Accepted) -> Instance:
     )
 
 
+_ENDING: set[Any] = set()
+"""Calls that brought their answer and not yet their status: one that is collected before would be cancelled.
+Each is bounded by its deadline."""
+
+
 class _Attempt:
     """One call of one host."""
 
@@ -295,7 +300,6 @@ class _Attempt:
         self._marks = marks
         self._now = asyncio.get_running_loop().time
         self.accepted: Accepted | None = None
-        self.done = False
         self._over = False
         marks.placed = self._now()
         self._load: LoadMetrics | None = link.host.load.metrics
@@ -305,14 +309,11 @@ class _Attempt:
         )
 
     async def read(self) -> InvokeProgress | None:
-        """The next event, None at the end; AioRpcError when the call failed."""
+        """The next event, None when the call ended without an answer; AioRpcError when it failed."""
         try:
             event = await self._stream.read()
         except grpc.aio.AioRpcError as exc:
             self._over = True
-            # An answer that arrived whole is an answer, however the call ends.
-            if self.done:
-                return None
             self._release(self._success(exc))
             raise
         except asyncio.CancelledError:
@@ -361,7 +362,10 @@ class _Attempt:
             marks.first_event = self._now()
         if kind == "chunk":
             return Part(event.chunk.data)
-        self.done = True
+        # An answer that arrived whole is an answer, however the call ends; nobody waits for that end.
+        self._over = True
+        _ENDING.add(self._stream)
+        self._stream.add_done_callback(_ENDING.discard)
         timing = event.done.timing
         marks.host_admitted_seconds, marks.host_seconds = timing.admitted_ms / 1000, timing.done_ms / 1000
         # Starting an instance takes its time on every host and says nothing of this one.
