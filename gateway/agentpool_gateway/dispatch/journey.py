@@ -171,11 +171,11 @@ class Journey:
 
     async def _waits_for(self, pause: Awaitable[None]) -> None:
         began = self._clock()
-        self._table.waiting += 1
+        self._table.seeking += 1
         try:
             await pause
         finally:
-            self._table.waiting -= 1
+            self._table.seeking -= 1
         self._waited += self._clock() - began
 
     def _pick(self) -> Host | None:

@@ -116,7 +116,7 @@ def pool_stats(table: PoolTable, now: float, shift: float = 0.0) -> PoolStats:
     that."""
     states = dict.fromkeys(map(str, State), 0)
     tiers = dict.fromkeys(map(str, Tier), 0)
-    waiting = table.waiting
+    waiting = table.seeking
     for instance in table.instances():
         waiting += instance.load.queue_length
         states[instance.state] = states.get(instance.state, 0) + 1

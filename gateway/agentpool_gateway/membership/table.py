@@ -100,7 +100,7 @@ class PoolTable:
         self.totals = Totals()
         self.left_at = float("-inf")
         """When a host last left, seconds of the event loop's clock: the next one may be on its way."""
-        self.waiting = 0
+        self.seeking = 0
         """Requests that wait here for a host, or for its answer to come back to them."""
         self.placements: Placing[Host] = Placing()
         self._choices = 0

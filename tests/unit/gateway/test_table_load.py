@@ -177,7 +177,7 @@ def test_the_success_rate_is_over_what_succeeded_and_failed(
 
 def test_what_waits_is_counted_wherever_it_waits() -> None:
     routes, (a, b) = table("a", "b")
-    routes.waiting = 1
+    routes.seeking = 1
     a.load.metrics.queue_length = 2
     routes.delta(b, None, [Instance(id="i", state="BUSY", tier="WARM", load=LoadMetrics(queue_length=4))], [])
     stats = pool_stats(routes, 0.0)
