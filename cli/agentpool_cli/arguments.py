@@ -59,6 +59,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     _add_move(commands, remote)
     _add_archives(commands, remote)
     _add_forget(commands, remote)
+    _add_simulate(commands)
     status = commands.add_parser("status", parents=[remote], help="health and statistics of a pool")
     _calls(status, "agentpool_cli.commands.status")
     doctor = commands.add_parser(
@@ -230,6 +231,36 @@ def _add_forget(commands: argparse._SubParsersAction[_Parser], remote: _Parser) 
     _calls(forget, "agentpool_cli.commands.forget")
 
 
+def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="try a pool's automatic scaling on a trace of arrivals",
+        description="Replay arrivals against the scaling policy of the operator, in a model of a pool.",
+    )
+    simulate.add_argument("trace", metavar="TRACE.csv", help="columns seconds and requests_per_second")
+    simulate.add_argument("--pool", metavar="FILE", help="AgentPool with the policy (default: the defaults)")
+    simulate.add_argument("--no-forecast", action="store_true", help="only without forecast")
+    simulate.add_argument(
+        "--service-ms",
+        type=positive_milliseconds,
+        default=200.0,
+        metavar="MS",
+        help="mean time of a request (default 200)",
+    )
+    simulate.add_argument(
+        "--slots", type=slot_count, default=4, help="requests that a pod works on at once (default 4)"
+    )
+    simulate.add_argument(
+        "--start-seconds",
+        type=positive_seconds,
+        default=15.0,
+        metavar="SECONDS",
+        help="time until a new pod serves (default 15)",
+    )
+    simulate.add_argument("--seed", type=int, default=1, help="of the random numbers (default 1)")
+    _calls(simulate, "agentpool_cli.commands.simulate")
+
+
 def port(text: str) -> int:
     """A TCP port; 0 lets the system choose."""
     number = int(text)
@@ -251,4 +282,20 @@ def positive_seconds(text: str) -> float:
     number = float(text)
     if not 0 < number <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not a time in seconds (above 0, at most a day)")
+    return number
+
+
+def positive_milliseconds(text: str) -> float:
+    """A time in milliseconds above zero."""
+    number = float(text)
+    if not 0 < number <= 3_600_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a time in milliseconds (above 0, at most an hour)")
+    return number
+
+
+def slot_count(text: str) -> int:
+    """How many requests a pod works on at once."""
+    number = int(text)
+    if not 1 <= number <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of slots (1..1000)")
     return number

@@ -95,6 +95,8 @@ class Activations:
     async def _activate(self, wanted: Wanted) -> Resident:
         config, store = self._host.admit()
         instance_id, laps = wanted.key.instance_id, Laps(self._host.clock())
+        if not wanted.resume:
+            self._host.check_sent_away(instance_id)
         await self._host.given_back(instance_id)
         before = self._host.table.get(instance_id)
         record = await store.get(instance_id)

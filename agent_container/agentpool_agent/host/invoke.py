@@ -88,6 +88,7 @@ class Requests:
     async def serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         """The events of a request; raises what it failed with."""
         status = CANCELLED
+        self._host.meter.arrived(call.arrived)
         try:
             async for event in self._serve(call):
                 yield event
@@ -96,7 +97,9 @@ class Requests:
             status = exc.code
             raise
         finally:
-            self._host.counts.request_ended(status, self._host.clock() - call.arrived)
+            now = self._host.clock()
+            self._host.counts.request_ended(status, now - call.arrived)
+            self._host.meter.ended(status, now - call.arrived, now)
 
     async def _serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         host = self._host

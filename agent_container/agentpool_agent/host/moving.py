@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 OPEN_SECONDS = 20.0
 """How long the gate then stays open, unless the instance is idle before."""
+AWAY_SECONDS = 5.0
+"""How long an instance that was sent away is not taken back: until its next host has it, or another gateway
+knows that it is free."""
 MOVE_SECONDS = 600.0
 """After so long without an idle moment the move is given up."""
 
@@ -43,11 +46,13 @@ class Change:
         tier: None: as it is.
         declared_uid: AgentInstance that declares it from now on; empty: as before.
         pinned: whether its tier is kept whatever the traffic is; None: as before.
+        elsewhere: it goes on at another host, in its tier.
     """
 
     tier: Tier | None = None
     declared_uid: str = ""
     pinned: bool | None = None
+    elsewhere: bool = False
 
 
 class Moves:
@@ -75,6 +80,8 @@ class Moves:
         resident = await self._operations.settled(instance_id)
         if change.declared_uid or change.pinned is not None:
             await self._mark(instance_id, resident, change)
+        if change.elsewhere and change.tier is None:
+            return await self._send_away(instance_id, resident)
         if resident is None:
             return await self._place(instance_id, change.tier, ended)
         entry = resident.entry
@@ -84,6 +91,40 @@ class Moves:
         entry.move_to = change.tier
         await self._follow(resident)
         return entry_view(self._host, self._host.table.get(instance_id) or entry)
+
+    async def _send_away(self, instance_id: str, resident: Resident | None) -> Instance:
+        """Let an instance go on at another host. Raises Conflict when it does not get idle, or is wished
+        something else; it then stays."""
+        host = self._host
+        _, store = host.configured()
+        if not store.shared:
+            raise Conflict(
+                "The pool keeps state in the memory of this host.",
+                remedy="Set checkpoint.storage to Redis to move instances between pods.",
+            )
+        if resident is None:
+            return record_view(host, await self._operations.record(instance_id))
+        entry = resident.entry
+
+        def wanted() -> bool:
+            here = host.residents.get(instance_id) is resident and not host.draining
+            return here and entry.wish is None and entry.move_to is None
+
+        if not await self._gate.idle_behind(resident, wanted):
+            raise Conflict("The instance does not get idle.", remedy="Try again later.")
+        # Before it has left: whoever waits at the gate goes elsewhere then.
+        host.send_away(instance_id, AWAY_SECONDS)
+        left = False
+        try:
+            left = await self._evictions.leave(resident, PauseReason.EVICTED)
+        finally:
+            if not left:
+                host.sent_away.pop(instance_id, None)
+            self._gate.open(resident)
+        if not left:
+            raise StoreUnavailable("The instance could not be checkpointed.", retry_after_seconds=1.0)
+        log.info("instance_sent_away", instance=instance_id)
+        return entry_view(host, host.table.get(instance_id) or entry)
 
     async def migrate(self, entry: Entry, tier: Tier) -> bool:
         """Give an instance in ERROR, which this host has released, another tier; whether that was done."""

@@ -40,6 +40,7 @@ class Nursery:
         clock: monotonic seconds.
         on_change: called when the zygote came or went.
         on_usage: called with each sample of a worker that is still there.
+        on_sample: called with every sample, that of the zygote itself included.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Nursery:
         budget: Budget | None = None,
         on_change: Callable[[], None] = lambda: None,
         on_usage: Callable[[WorkerChannel, wire.Sample], None] = lambda _worker, _sample: None,
+        on_sample: Callable[[wire.Sample], None] = lambda _sample: None,
     ) -> None:
         self.hello: wire.Hello | None = None
         self.problem = "No zygote has connected yet."
@@ -58,6 +60,7 @@ class Nursery:
         self._budget = budget or Budget()
         self._on_change = on_change
         self._on_usage = on_usage
+        self._on_sample = on_sample
         self._listener: socket.socket | None = None
         self._link: socket.socket | None = None
         self._workers: dict[int, WorkerChannel] = {}
@@ -197,6 +200,7 @@ class Nursery:
                 worker.exited(message.status, message.reason)
         elif isinstance(message, wire.Usage):
             for sample in message.samples:
+                self._on_sample(sample)
                 worker = self._workers.get(sample.worker)
                 if worker is not None:
                     self._on_usage(worker, sample)

@@ -69,6 +69,7 @@ class HostServer:
             time.monotonic,
             on_change=self._host_changed,
             on_usage=self._usage,
+            on_sample=self._sampled,
         )
         self.host = Host(settings, incarnation, nursery, taken_by=settings.reserved_for)
         self.hub = WatchHub(self.host)
@@ -137,6 +138,10 @@ class HostServer:
         status = answer.SERVING if self.host.ready else answer.NOT_SERVING
         for name in ("", SERVICE):
             self.host.spawn(self.health.set(name, status), "health")
+
+    def _sampled(self, sample: Sample) -> None:
+        host = self.host
+        host.meter.sampled(sample.worker, sample.cpu_seconds, sample.memory_bytes, host.clock())
 
     def _usage(self, worker: WorkerChannel, sample: Sample) -> None:
         resident = self.host.residents.get(worker.instance_id)

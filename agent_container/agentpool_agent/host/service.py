@@ -129,7 +129,7 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         """See host.proto."""
         claims = self._claims(context, Verb.MOVE)
         pinned = request.pinned if request.HasField("pinned") else None
-        change = Change(tier_of(request.tier), request.declared_uid, pinned)
+        change = Change(tier_of(request.tier), request.declared_uid, pinned, request.elsewhere)
         view = await _bounded(self._moves.move(request.instance_id, change, claims.ended))
         _audit(claims, "move", view)
         return view

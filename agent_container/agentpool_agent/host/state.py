@@ -17,6 +17,7 @@ from agentpool_agent.host.awaiting import Awaiting
 from agentpool_agent.host.counts import HostCounts
 from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
+from agentpool_agent.host.load import LoadMeter
 from agentpool_agent.host.nursery import Nursery
 from agentpool_agent.host.settings import Settings
 from agentpool_agent.host.table import Entry, Table
@@ -95,9 +96,26 @@ class Host:
     """Gives an instance in ERROR, which this host has released, another tier; whether that was done."""
     relocate: Callable[[Entry, Tier], Awaitable[object]] | None = None
     """Moves a resident instance to another tier once it is not busy."""
+    sent_away: dict[str, float] = field(default_factory=dict)
+    """Instances that are to go on elsewhere, and until when this host does not take them back."""
+    meter: LoadMeter = field(init=False)
     returning: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Releases under way, by instance."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.meter = LoadMeter(self.clock())
+
+    def send_away(self, instance_id: str, seconds: float) -> None:
+        """Do not activate an instance for so long."""
+        now = self.clock()
+        self.sent_away = {one: until for one, until in self.sent_away.items() if until > now}
+        self.sent_away[instance_id] = now + seconds
+
+    def check_sent_away(self, instance_id: str) -> None:
+        """Raise Draining, which has the caller go elsewhere, for an instance that was just sent away."""
+        if self.sent_away and self.clock() < self.sent_away.get(instance_id, 0.0):
+            raise Draining("The instance goes on at another host.", retry_after_seconds=0.1)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run background work; it bounds itself, and an error of it is a bug that is logged."""

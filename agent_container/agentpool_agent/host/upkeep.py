@@ -15,6 +15,7 @@ import structlog
 from agentpool_agent.host.eviction import Evictions
 from agentpool_agent.host.health import Health
 from agentpool_agent.host.intervals import Checkpoints
+from agentpool_agent.host.load import SLICE_SECONDS, differs
 from agentpool_agent.host.operations import Operations
 from agentpool_agent.host.recovery import Recoveries
 from agentpool_agent.host.refreshing import Refreshes
@@ -74,6 +75,7 @@ class Upkeep:
             # Apart: a slow store must not delay the detection of hangs.
             group.create_task(self._every(SWEEP_SECONDS, self._sweep))
             group.create_task(self._every(SWEEP_SECONDS, self._recoveries.note_all))
+            group.create_task(self._every(SLICE_SECONDS, lambda: self._measure(changed)))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -140,6 +142,13 @@ class Upkeep:
                 self._problems_at = host.clock() + PROBLEMS_SECONDS
                 host.problems = tuple(await host.store.problems())
         if before != (host.store_reached, host.store_silent, host.problems):
+            changed()
+
+    async def _measure(self, changed: Callable[[], None]) -> None:
+        meter = self._host.meter
+        load = meter.look(self._host.clock())
+        if differs(meter.told, load):
+            meter.told = load
             changed()
 
     async def _sweep(self) -> None:

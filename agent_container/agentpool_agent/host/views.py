@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 
+from agentpool_agent.host.load import Load
 from agentpool_agent.host.policy import policy_of
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.table import RESIDENT, Entry
@@ -171,6 +173,7 @@ def host_view(host: Host) -> host_pb2.HostStatus:
         ),
         capabilities=capabilities(host),
         protocol=PROTOCOL,
+        load=load_view(host.meter.told),
     )
 
 
@@ -178,6 +181,11 @@ def capabilities(host: Host) -> list[str]:
     """What gateways may choose this host for."""
     guards = host.nursery.hello.guards if host.nursery.hello is not None else ()
     return sorted({*guards, f"arch:{platform.machine()}", *host.settings.capabilities})
+
+
+def load_view(load: Load | None) -> host_pb2.HostLoad | None:
+    """What the host bears; None until it was measured."""
+    return None if load is None else host_pb2.HostLoad(**asdict(load))
 
 
 def _awaited(host: Host) -> list[host_pb2.Awaited]:

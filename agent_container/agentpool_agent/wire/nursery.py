@@ -71,8 +71,13 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
     reason: str = ""
 
 
+ZYGOTE = 0
+"""Number of the zygote itself among samples; workers count from 1."""
+
+
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """What one worker uses: private memory in bytes, CPU seconds since its start, threads."""
+    """What one worker uses: private memory in bytes, CPU seconds since its start, threads. That of the zygote
+    has the memory which workers share with it."""
 
     worker: int
     memory_bytes: int

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from agentpool_agent.authoring import Agent
 from agentpool_agent.wire.nursery import (
+    ZYGOTE,
     CannotFork,
     Exited,
     Kill,
@@ -277,6 +278,9 @@ class Zygote:
     def _report_usage(self, now: float) -> None:
         self._usage_at = now + USAGE_SECONDS
         samples = [nursling.sample for nursling in self._workers.values() if nursling.sample is not None]
+        own = procfs.read(os.getpid())
+        if own is not None:
+            samples.append(Sample(ZYGOTE, own.anonymous_bytes, own.cpu_seconds, own.threads))
         for start in range(0, len(samples), USAGE_SAMPLES):
             self._link.send(Usage(samples[start : start + USAGE_SAMPLES]))
 

@@ -27,6 +27,7 @@ from agentpool_core.config.models import (
     TieringConfig,
     WarmupConfig,
 )
+from agentpool_core.config.scaling import ForecastConfig, ScalingConfig
 from agentpool_core.config.settings import SETTINGS, Setting, resolve
 from agentpool_core.config.variables import VARIABLES, Variable
 
@@ -40,6 +41,7 @@ __all__ = [
     "CheckpointConfig",
     "Durability",
     "EffectivePool",
+    "ForecastConfig",
     "HealthConfig",
     "InstanceConfig",
     "IsolationConfig",
@@ -48,6 +50,7 @@ __all__ = [
     "PoolConfig",
     "RecoveryConfig",
     "ResourceQuota",
+    "ScalingConfig",
     "Setting",
     "Storage",
     "TierConfig",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from agentpool_core.api.v1alpha1 import Durability, Network, Storage, TieringMode
 from agentpool_core.api.v1alpha1.meta import Identifier
 from agentpool_core.config.balancing import BalancingConfig
+from agentpool_core.config.scaling import ScalingConfig
 from agentpool_core.errors import InvalidRequest
 from agentpool_core.lifecycle import Tier
 
@@ -175,6 +176,7 @@ class PoolConfig(_Frozen):
     recovery: RecoveryConfig = RecoveryConfig()
     tiering: TieringConfig = TieringConfig()
     balancing: BalancingConfig = BalancingConfig()
+    scaling: ScalingConfig = ScalingConfig()
     isolation: IsolationConfig = IsolationConfig()
 
     def tier(self, tier: Tier) -> TierConfig:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from agentpool_core.api.quantity import cpu_millis, memory_bytes
 from agentpool_core.api.v1alpha1 import AgentPool, Storage
+from agentpool_core.config import scaling
 from agentpool_core.config.models import AgentConfig, EffectivePool, PoolConfig
 from agentpool_core.config.variables import VARIABLES, read_variable
 from agentpool_core.lifecycle import Tier
@@ -35,6 +37,10 @@ class Setting:
     convert: Callable[[Any], Any] = lambda value: value
 
 
+_SECTIONS = (
+    *("warmup", "limits", "checkpoint", "health", "recovery"),
+    *("tiering", "balancing", "scaling", "isolation"),
+)
 _VARIABLE_OF = {
     "defaultTier": "AGENT_POOL_DEFAULT_TIER",
     "limits.maxInstances": "AGENT_POOL_MAX_INSTANCES",
@@ -48,6 +54,10 @@ _VARIABLE_OF = {
     "recovery.enabled": "AGENT_POOL_ENABLE_HA",
     "recovery.maxFailuresPerHour": "AGENT_POOL_MAX_FAILURES_PER_HOUR",
     "recovery.patternWindowMinutes": "AGENT_POOL_PATTERN_DETECTION_WINDOW",
+    "scaling.enabled": "AGENT_POOL_ENABLE_AUTO_SCALING",
+    "scaling.scaleUpThreshold": "AGENT_POOL_SCALE_UP_THRESHOLD",
+    "scaling.scaleDownThreshold": "AGENT_POOL_SCALE_DOWN_THRESHOLD",
+    "scaling.cooldownSeconds": "AGENT_POOL_SCALING_COOLDOWN",
 }
 
 
@@ -72,19 +82,18 @@ def _settings() -> Iterator[Setting]:
         yield Setting(f"{path}.quota.cpu", (*into, "cpu_millis"), quota.cpu_millis, None, cpu_millis)
         for name in ("concurrent_requests", "requests_per_minute"):
             yield _setting(f"{path}.quota.{to_camel(name)}", (*into, name), getattr(quota, name))
-    for section in (
-        "warmup",
-        "limits",
-        "checkpoint",
-        "health",
-        "recovery",
-        "tiering",
-        "balancing",
-        "isolation",
-    ):
-        part = getattr(defaults, section)
-        for name in type(part).model_fields:
-            yield _setting(f"{section}.{to_camel(name)}", (section, name), getattr(part, name))
+    for section in _SECTIONS:
+        yield from _section(section, (section,), getattr(defaults, section))
+
+
+def _section(spec: str, target: tuple[str, ...], part: BaseModel) -> Iterator[Setting]:
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        path, into = f"{spec}.{to_camel(name)}", (*target, name)
+        if isinstance(value, BaseModel):
+            yield from _section(path, into, value)
+        else:
+            yield _setting(path, into, value)
 
 
 def _setting(spec: str, target: tuple[str, ...], default: Any) -> Setting:
@@ -119,8 +128,9 @@ def resolve(pool: AgentPool, environ: Mapping[str, str], uid: str, generation: i
         if config["max_instances"] is None:
             config["max_instances"] = merged["limits"]["max_instances"]
     merged["tiers"][Tier.HOT.value]["idle_seconds"] = None
+    alone = merged["checkpoint"]["storage"] is Storage.MEMORY
+    merged["scaling"] = scaling.settle(merged["scaling"], merged["warm_replicas"] is not None, alone)
     if merged["warm_replicas"] is None:
-        alone = merged["checkpoint"]["storage"] is Storage.MEMORY
         merged["warm_replicas"] = 1 if alone else PoolConfig().warm_replicas
     return EffectivePool(
         namespace=pool.metadata.namespace,

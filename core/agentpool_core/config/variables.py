@@ -48,6 +48,15 @@ def _whole(least: int) -> Callable[[str], int]:
     return read
 
 
+def _share(text: str) -> float:
+    value = float(text) if re.fullmatch(r"[01](\.[0-9]{1,6})?", text) else 0.0
+    return value if 0 < value <= 1 else _refuse()
+
+
+def _pause(text: str) -> float:
+    return float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) else _refuse()
+
+
 def _seconds(text: str) -> float:
     value = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) else 0.0
     return value if value > 0 else _refuse()
@@ -76,10 +85,14 @@ VARIABLES: Mapping[str, Variable] = MappingProxyType(
             Variable(
                 "AGENT_POOL_PATTERN_DETECTION_WINDOW", "minutes, a whole number from 1 up", "60", _whole(1)
             ),
+            Variable("AGENT_POOL_ENABLE_AUTO_SCALING", "true or false", "false", _switch),
+            Variable("AGENT_POOL_SCALE_UP_THRESHOLD", "a share above 0, at most 1", "0.8", _share),
+            Variable("AGENT_POOL_SCALE_DOWN_THRESHOLD", "a share above 0, at most 1", "0.3", _share),
+            Variable("AGENT_POOL_SCALING_COOLDOWN", "seconds from 0 up", "300", _pause),
         )
     }
 )
-"""The environment variables of a pool (A74-A76)."""
+"""The environment variables of a pool (A74-A77)."""
 
 
 def read_variable(variable: Variable, text: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 from agentpool_core.crd.balancing_rules import BALANCING_RULES
 from agentpool_core.crd.rule import Rule
+from agentpool_core.crd.scaling_rules import SCALING_RULES
 from agentpool_core.crd.structural import Schema
 from agentpool_core.names import MAX_NAME_CHARS
 
@@ -153,6 +154,7 @@ AGENT_POOL_RULES: tuple[Rule, ...] = (
         ".tiering.mode",
     ),
     *BALANCING_RULES,
+    *SCALING_RULES,
     *(_quantity(path) for path in QUANTITIES),
 )
 

@@ -27,7 +27,7 @@ _sym_db = _symbol_database.Default()
 from agentpool_proto.v1 import types_pb2 as agentpool__proto_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentpool_proto/v1/host.proto\x12\x0c\x61gentpool.v1\x1a\x1e\x61gentpool_proto/v1/types.proto\"\x80\x01\n\x11HostInvokeRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x0e\n\x06strong\x18\x06 \x01(\x08\"\\\n\x0f\x41\x63tivateRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x65\x63lared_uid\x18\x04 \x01(\t\"&\n\x0fInstanceRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"f\n\x0bMoveRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65\x63lared_uid\x18\x03 \x01(\t\x12\x13\n\x06pinned\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_pinned\"\x1c\n\x0c\x41rchiveChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"I\n\rImportRequest\x12*\n\x06target\x18\x01 \x01(\x0b\x32\x1a.agentpool.v1.ImportTarget\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"T\n\x0cImportTarget\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0f\n\x07replace\x18\x04 \x01(\x08\"\x0f\n\rRetireRequest\"!\n\x0eRetireResponse\x12\x0f\n\x07retired\x18\x01 \x01(\x08\"6\n\x10\x43onfigureRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x0e\n\x06\x63onfig\x18\x02 \x01(\x0c\"\'\n\x11\x43onfigureResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\"\x0e\n\x0cWatchRequest\"\x94\x01\n\nWatchEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12/\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1b.agentpool.v1.WatchSnapshotH\x00\x12)\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x18.agentpool.v1.WatchDeltaH\x00\x12\x0f\n\x07sent_at\x18\x04 \x01(\x01\x42\x07\n\x05\x65vent\"\xab\x04\n\nHostStatus\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\r\n\x05tiers\x18\x04 \x03(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x1d\n\x15\x63onfigured_generation\x18\x07 \x01(\x03\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\r\x12\x10\n\x08resident\x18\t \x01(\r\x12\x0e\n\x06spares\x18\n \x01(\r\x12\x17\n\x0f\x61\x63tive_requests\x18\x0b \x01(\r\x12\x10\n\x08problems\x18\x0c \x03(\t\x12\x11\n\tisolation\x18\r \x03(\t\x12I\n\x11isolation_missing\x18\x0e \x03(\x0b\x32..agentpool.v1.HostStatus.IsolationMissingEntry\x12\x14\n\x0cstore_silent\x18\x0f \x01(\x08\x12,\n\x08\x63ounters\x18\x10 \x01(\x0b\x32\x1a.agentpool.v1.HostCounters\x12\x10\n\x08protocol\x18\x11 \x01(\x03\x12\x14\n\x0creserved_for\x18\x12 \x01(\t\x12&\n\x07\x61waited\x18\x13 \x03(\x0b\x32\x15.agentpool.v1.Awaited\x12\x14\n\x0c\x63\x61pabilities\x18\x19 \x03(\t\x1a\x37\n\x15IsolationMissingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"e\n\x07\x41waited\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\x10\n\x08\x61sked_at\x18\x05 \x01(\x01\"\xc6\x01\n\x0cHostCounters\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x04\x12\x11\n\tdestroyed\x18\x02 \x01(\x04\x12\x12\n\noperations\x18\x03 \x01(\x04\x12\x19\n\x11operation_seconds\x18\x04 \x01(\x01\x12\x0c\n\x04hits\x18\x05 \x01(\x04\x12\x0e\n\x06misses\x18\x06 \x01(\x04\x12\x11\n\tevictions\x18\x07 \x01(\x04\x12\x0f\n\x07\x63rashes\x18\x08 \x01(\x04\x12\x11\n\tsucceeded\x18\t \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\n \x01(\x04\"b\n\rWatchSnapshot\x12&\n\x04host\x18\x01 \x01(\x0b\x32\x18.agentpool.v1.HostStatus\x12)\n\tinstances\x18\x02 \x03(\x0b\x32\x16.agentpool.v1.Instance\"k\n\nWatchDelta\x12&\n\x04host\x18\x01 \x01(\x0b\x32\x18.agentpool.v1.HostStatus\x12\'\n\x07\x63hanged\x18\x02 \x03(\x0b\x32\x16.agentpool.v1.Instance\x12\x0c\n\x04gone\x18\x03 \x03(\t\",\n\x0bListRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"I\n\x0cListResponse\x12)\n\tinstances\x18\x01 \x03(\x0b\x32\x16.agentpool.v1.Instance\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t2\xef\x06\n\tAgentHost\x12\x46\n\x06Invoke\x12\x1f.agentpool.v1.HostInvokeRequest\x1a\x19.agentpool.v1.InvokeEvent0\x01\x12\x41\n\x08\x41\x63tivate\x12\x1d.agentpool.v1.ActivateRequest\x1a\x16.agentpool.v1.Instance\x12>\n\x05Pause\x12\x1d.agentpool.v1.InstanceRequest\x1a\x16.agentpool.v1.Instance\x12?\n\x06Resume\x12\x1d.agentpool.v1.InstanceRequest\x1a\x16.agentpool.v1.Instance\x12\x42\n\tTerminate\x12\x1d.agentpool.v1.InstanceRequest\x1a\x16.agentpool.v1.Instance\x12\x39\n\x04Move\x12\x19.agentpool.v1.MoveRequest\x1a\x16.agentpool.v1.Instance\x12\x45\n\x06\x45xport\x12\x1d.agentpool.v1.InstanceRequest\x1a\x1a.agentpool.v1.ArchiveChunk0\x01\x12?\n\x06Import\x12\x1b.agentpool.v1.ImportRequest\x1a\x16.agentpool.v1.Instance(\x01\x12\x43\n\x06Retire\x12\x1b.agentpool.v1.RetireRequest\x1a\x1c.agentpool.v1.RetireResponse\x12L\n\tConfigure\x12\x1e.agentpool.v1.ConfigureRequest\x1a\x1f.agentpool.v1.ConfigureResponse\x12?\n\x05Watch\x12\x1a.agentpool.v1.WatchRequest\x1a\x18.agentpool.v1.WatchEvent0\x01\x12=\n\x04List\x12\x19.agentpool.v1.ListRequest\x1a\x1a.agentpool.v1.ListResponse\x12<\n\x03Get\x12\x1d.agentpool.v1.InstanceRequest\x1a\x16.agentpool.v1.Instanceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentpool_proto/v1/host.proto\x12\x0c\x61gentpool.v1\x1a\x1e\x61gentpool_proto/v1/types.proto\"\x80\x01\n\x11HostInvokeRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x0e\n\x06strong\x18\x06 \x01(\x08\"\\\n\x0f\x41\x63tivateRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x65\x63lared_uid\x18\x04 \x01(\t\"&\n\x0fInstanceRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"y\n\x0bMoveRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65\x63lared_uid\x18\x03 \x01(\t\x12\x13\n\x06pinned\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x11\n\telsewhere\x18\x05 \x01(\x08\x42\t\n\x07_pinned\"\x1c\n\x0c\x41rchiveChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"I\n\rImportRequest\x12*\n\x06target\x18\x01 \x01(\x0b\x32\x1a.agentpool.v1.ImportTarget\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"T\n\x0cImportTarget\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0f\n\x07replace\x18\x04 \x01(\x08\"\x0f\n\rRetireRequest\"!\n\x0eRetireResponse\x12\x0f\n\x07retired\x18\x01 \x01(\x08\"6\n\x10\x43onfigureRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x0e\n\x06\x63onfig\x18\x02 \x01(\x0c\"\'\n\x11\x43onfigureResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\"\x0e\n\x0cWatchRequest\"\x94\x01\n\nWatchEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12/\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1b.agentpool.v1.WatchSnapshotH\x00\x12)\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x18.agentpool.v1.WatchDeltaH\x00\x12\x0f\n\x07sent_at\x18\x04 \x01(\x01\x42\x07\n\x05\x65vent\"\xd1\x04\n\nHostStatus\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\r\n\x05tiers\x18\x04 \x03(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x1d\n\x15\x63onfigured_generation\x18\x07 \x01(\x03\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\r\x12\x10\n\x08resident\x18\t \x01(\r\x12\x0e\n\x06spares\x18\n \x01(\r\x12\x17\n\x0f\x61\x63tive_requests\x18\x0b \x01(\r\x12\x10\n\x08problems\x18\x0c \x03(\t\x12\x11\n\tisolation\x18\r \x03(\t\x12I\n\x11isolation_missing\x18\x0e \x03(\x0b\x32..agentpool.v1.HostStatus.IsolationMissingEntry\x12\x14\n\x0cstore_silent\x18\x0f \x01(\x08\x12,\n\x08\x63ounters\x18\x10 \x01(\x0b\x32\x1a.agentpool.v1.HostCounters\x12\x10\n\x08protocol\x18\x11 \x01(\x03\x12\x14\n\x0creserved_for\x18\x12 \x01(\t\x12&\n\x07\x61waited\x18\x13 \x03(\x0b\x32\x15.agentpool.v1.Awaited\x12\x14\n\x0c\x63\x61pabilities\x18\x19 \x03(\t\x12$\n\x04load\x18\x14 \x01(\x0b\x32\x16.agentpool.v1.HostLoad\x1a\x37\n\x15IsolationMissingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfa\x01\n\x08HostLoad\x12\x1a\n\x12workers_cpu_millis\x18\x01 \x01(\r\x12\x17\n\x0fhost_cpu_millis\x18\x02 \x01(\r\x12\x1c\n\x14workers_memory_bytes\x18\x03 \x01(\x04\x12\x1b\n\x13\x61rrivals_per_second\x18\x04 \x01(\x01\x12\x1e\n\x16\x63ompletions_per_second\x18\x05 \x01(\x01\x12\x1b\n\x0elatency_p50_ms\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0elatency_p99_ms\x18\x07 \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_latency_p50_msB\x11\n\x0f_latency_p99_ms\"e\n\x07\x41waited\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\x10\n\x08\x61sked_at\x18\x05 \x01(\x01\"\xc6\x01\n\x0cHostCounters\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x04\x12\x11\n\tdestroyed\x18\x02 \x01(\x04\x12\x12\n\noperations\x18\x03 \x01(\x04\x12\x19\n\x11operation_seconds\x18\x04 \x01(\x01\x12\x0c\n\x04hits\x18\x05 \x01(\x04\x12\x0e\n\x06misses\x18\x06 \x01(\x04\x12\x11\n\tevictions\x18\x07 \x01(\x04\x12\x0f\n\x07\x63rashes\x18\x08 \x01(\x04\x12\x11\n\tsucceeded\x18\t \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\n \x01(\x04\"b\n\rWatchSnapshot\x12&\n\x04host\x18\x01 \x01(\x0b\x32\x18.agentpool.v1.HostStatus\x12)\n\tinstances\x18\x02 \x03(\x0b\x32\x16.agentpool.v1.Instance\"k\n\nWatchDelta\x12&\n\x04host\x18\x01 \x01(\x0b\x32\x18.agentpool.v1.HostStatus\x12\'\n\x07\x63hanged\x18\x02 \x03(\x0b\x32\x16.agentpool.v1.Instance\x12\x0c\n\x04gone\x18\x03 \x03(\t\",\n\x0bListRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"I\n\x0cListResponse\x12)\n\tinstances\x18\x01 \x03(\x0b\x32\x16.agentpool.v1.Instance\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t2\xef\x06\n\tAgentHost\x12\x46\n\x06Invoke\x12\x1f.agentpool.v1.HostInvokeRequest\x1a\x19.agentpool.v1.InvokeEvent0\x01\x12\x41\n\x08\x41\x63tivate\x12\x1d.agentpool.v1.ActivateRequest\x1a\x16.agentpool.v1.Instance\x12>\n\x05Pause\x12\x1d.agentpool.v1.InstanceRequest\x1a\x16.agentpool.v1.Instance\x12?\n\x06Resume\x12\x1d.agentpool.v1.InstanceRequest\x1a\x16.agentpool.v1.Instance\x12\x42\n\tTerminate\x12\x1d.agentpool.v1.InstanceRequest\x1a\x16.agentpool.v1.Instance\x12\x39\n\x04Move\x12\x19.agentpool.v1.MoveRequest\x1a\x16.agentpool.v1.Instance\x12\x45\n\x06\x45xport\x12\x1d.agentpool.v1.InstanceRequest\x1a\x1a.agentpool.v1.ArchiveChunk0\x01\x12?\n\x06Import\x12\x1b.agentpool.v1.ImportRequest\x1a\x16.agentpool.v1.Instance(\x01\x12\x43\n\x06Retire\x12\x1b.agentpool.v1.RetireRequest\x1a\x1c.agentpool.v1.RetireResponse\x12L\n\tConfigure\x12\x1e.agentpool.v1.ConfigureRequest\x1a\x1f.agentpool.v1.ConfigureResponse\x12?\n\x05Watch\x12\x1a.agentpool.v1.WatchRequest\x1a\x18.agentpool.v1.WatchEvent0\x01\x12=\n\x04List\x12\x19.agentpool.v1.ListRequest\x1a\x1a.agentpool.v1.ListResponse\x12<\n\x03Get\x12\x1d.agentpool.v1.InstanceRequest\x1a\x16.agentpool.v1.Instanceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,41 +43,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTANCEREQUEST']._serialized_start=304
   _globals['_INSTANCEREQUEST']._serialized_end=342
   _globals['_MOVEREQUEST']._serialized_start=344
-  _globals['_MOVEREQUEST']._serialized_end=446
-  _globals['_ARCHIVECHUNK']._serialized_start=448
-  _globals['_ARCHIVECHUNK']._serialized_end=476
-  _globals['_IMPORTREQUEST']._serialized_start=478
-  _globals['_IMPORTREQUEST']._serialized_end=551
-  _globals['_IMPORTTARGET']._serialized_start=553
-  _globals['_IMPORTTARGET']._serialized_end=637
-  _globals['_RETIREREQUEST']._serialized_start=639
-  _globals['_RETIREREQUEST']._serialized_end=654
-  _globals['_RETIRERESPONSE']._serialized_start=656
-  _globals['_RETIRERESPONSE']._serialized_end=689
-  _globals['_CONFIGUREREQUEST']._serialized_start=691
-  _globals['_CONFIGUREREQUEST']._serialized_end=745
-  _globals['_CONFIGURERESPONSE']._serialized_start=747
-  _globals['_CONFIGURERESPONSE']._serialized_end=786
-  _globals['_WATCHREQUEST']._serialized_start=788
-  _globals['_WATCHREQUEST']._serialized_end=802
-  _globals['_WATCHEVENT']._serialized_start=805
-  _globals['_WATCHEVENT']._serialized_end=953
-  _globals['_HOSTSTATUS']._serialized_start=956
-  _globals['_HOSTSTATUS']._serialized_end=1511
-  _globals['_HOSTSTATUS_ISOLATIONMISSINGENTRY']._serialized_start=1456
-  _globals['_HOSTSTATUS_ISOLATIONMISSINGENTRY']._serialized_end=1511
-  _globals['_AWAITED']._serialized_start=1513
-  _globals['_AWAITED']._serialized_end=1614
-  _globals['_HOSTCOUNTERS']._serialized_start=1617
-  _globals['_HOSTCOUNTERS']._serialized_end=1815
-  _globals['_WATCHSNAPSHOT']._serialized_start=1817
-  _globals['_WATCHSNAPSHOT']._serialized_end=1915
-  _globals['_WATCHDELTA']._serialized_start=1917
-  _globals['_WATCHDELTA']._serialized_end=2024
-  _globals['_LISTREQUEST']._serialized_start=2026
-  _globals['_LISTREQUEST']._serialized_end=2070
-  _globals['_LISTRESPONSE']._serialized_start=2072
-  _globals['_LISTRESPONSE']._serialized_end=2145
-  _globals['_AGENTHOST']._serialized_start=2148
-  _globals['_AGENTHOST']._serialized_end=3027
+  _globals['_MOVEREQUEST']._serialized_end=465
+  _globals['_ARCHIVECHUNK']._serialized_start=467
+  _globals['_ARCHIVECHUNK']._serialized_end=495
+  _globals['_IMPORTREQUEST']._serialized_start=497
+  _globals['_IMPORTREQUEST']._serialized_end=570
+  _globals['_IMPORTTARGET']._serialized_start=572
+  _globals['_IMPORTTARGET']._serialized_end=656
+  _globals['_RETIREREQUEST']._serialized_start=658
+  _globals['_RETIREREQUEST']._serialized_end=673
+  _globals['_RETIRERESPONSE']._serialized_start=675
+  _globals['_RETIRERESPONSE']._serialized_end=708
+  _globals['_CONFIGUREREQUEST']._serialized_start=710
+  _globals['_CONFIGUREREQUEST']._serialized_end=764
+  _globals['_CONFIGURERESPONSE']._serialized_start=766
+  _globals['_CONFIGURERESPONSE']._serialized_end=805
+  _globals['_WATCHREQUEST']._serialized_start=807
+  _globals['_WATCHREQUEST']._serialized_end=821
+  _globals['_WATCHEVENT']._serialized_start=824
+  _globals['_WATCHEVENT']._serialized_end=972
+  _globals['_HOSTSTATUS']._serialized_start=975
+  _globals['_HOSTSTATUS']._serialized_end=1568
+  _globals['_HOSTSTATUS_ISOLATIONMISSINGENTRY']._serialized_start=1513
+  _globals['_HOSTSTATUS_ISOLATIONMISSINGENTRY']._serialized_end=1568
+  _globals['_HOSTLOAD']._serialized_start=1571
+  _globals['_HOSTLOAD']._serialized_end=1821
+  _globals['_AWAITED']._serialized_start=1823
+  _globals['_AWAITED']._serialized_end=1924
+  _globals['_HOSTCOUNTERS']._serialized_start=1927
+  _globals['_HOSTCOUNTERS']._serialized_end=2125
+  _globals['_WATCHSNAPSHOT']._serialized_start=2127
+  _globals['_WATCHSNAPSHOT']._serialized_end=2225
+  _globals['_WATCHDELTA']._serialized_start=2227
+  _globals['_WATCHDELTA']._serialized_end=2334
+  _globals['_LISTREQUEST']._serialized_start=2336
+  _globals['_LISTREQUEST']._serialized_end=2380
+  _globals['_LISTRESPONSE']._serialized_start=2382
+  _globals['_LISTRESPONSE']._serialized_end=2455
+  _globals['_AGENTHOST']._serialized_start=2458
+  _globals['_AGENTHOST']._serialized_end=3337
 # @@protoc_insertion_point(module_scope)

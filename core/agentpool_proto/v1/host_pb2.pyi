@@ -44,16 +44,18 @@ class InstanceRequest(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ...) -> None: ...
 
 class MoveRequest(_message.Message):
-    __slots__ = ("instance_id", "tier", "declared_uid", "pinned")
+    __slots__ = ("instance_id", "tier", "declared_uid", "pinned", "elsewhere")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     DECLARED_UID_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
+    ELSEWHERE_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     tier: str
     declared_uid: str
     pinned: bool
-    def __init__(self, instance_id: _Optional[str] = ..., tier: _Optional[str] = ..., declared_uid: _Optional[str] = ..., pinned: _Optional[bool] = ...) -> None: ...
+    elsewhere: bool
+    def __init__(self, instance_id: _Optional[str] = ..., tier: _Optional[str] = ..., declared_uid: _Optional[str] = ..., pinned: _Optional[bool] = ..., elsewhere: _Optional[bool] = ...) -> None: ...
 
 class ArchiveChunk(_message.Message):
     __slots__ = ("data",)
@@ -122,7 +124,7 @@ class WatchEvent(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[_Union[WatchSnapshot, _Mapping]] = ..., delta: _Optional[_Union[WatchDelta, _Mapping]] = ..., sent_at: _Optional[float] = ...) -> None: ...
 
 class HostStatus(_message.Message):
-    __slots__ = ("incarnation", "pod", "role", "tiers", "ready", "draining", "configured_generation", "capacity", "resident", "spares", "active_requests", "problems", "isolation", "isolation_missing", "store_silent", "counters", "protocol", "reserved_for", "awaited", "capabilities")
+    __slots__ = ("incarnation", "pod", "role", "tiers", "ready", "draining", "configured_generation", "capacity", "resident", "spares", "active_requests", "problems", "isolation", "isolation_missing", "store_silent", "counters", "protocol", "reserved_for", "awaited", "capabilities", "load")
     class IsolationMissingEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +152,7 @@ class HostStatus(_message.Message):
     RESERVED_FOR_FIELD_NUMBER: _ClassVar[int]
     AWAITED_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     pod: str
     role: str
@@ -170,7 +173,26 @@ class HostStatus(_message.Message):
     reserved_for: str
     awaited: _containers.RepeatedCompositeFieldContainer[Awaited]
     capabilities: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, incarnation: _Optional[str] = ..., pod: _Optional[str] = ..., role: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., configured_generation: _Optional[int] = ..., capacity: _Optional[int] = ..., resident: _Optional[int] = ..., spares: _Optional[int] = ..., active_requests: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., isolation: _Optional[_Iterable[str]] = ..., isolation_missing: _Optional[_Mapping[str, str]] = ..., store_silent: _Optional[bool] = ..., counters: _Optional[_Union[HostCounters, _Mapping]] = ..., protocol: _Optional[int] = ..., reserved_for: _Optional[str] = ..., awaited: _Optional[_Iterable[_Union[Awaited, _Mapping]]] = ..., capabilities: _Optional[_Iterable[str]] = ...) -> None: ...
+    load: HostLoad
+    def __init__(self, incarnation: _Optional[str] = ..., pod: _Optional[str] = ..., role: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., configured_generation: _Optional[int] = ..., capacity: _Optional[int] = ..., resident: _Optional[int] = ..., spares: _Optional[int] = ..., active_requests: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., isolation: _Optional[_Iterable[str]] = ..., isolation_missing: _Optional[_Mapping[str, str]] = ..., store_silent: _Optional[bool] = ..., counters: _Optional[_Union[HostCounters, _Mapping]] = ..., protocol: _Optional[int] = ..., reserved_for: _Optional[str] = ..., awaited: _Optional[_Iterable[_Union[Awaited, _Mapping]]] = ..., capabilities: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[HostLoad, _Mapping]] = ...) -> None: ...
+
+class HostLoad(_message.Message):
+    __slots__ = ("workers_cpu_millis", "host_cpu_millis", "workers_memory_bytes", "arrivals_per_second", "completions_per_second", "latency_p50_ms", "latency_p99_ms")
+    WORKERS_CPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    HOST_CPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ARRIVALS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P50_MS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P99_MS_FIELD_NUMBER: _ClassVar[int]
+    workers_cpu_millis: int
+    host_cpu_millis: int
+    workers_memory_bytes: int
+    arrivals_per_second: float
+    completions_per_second: float
+    latency_p50_ms: float
+    latency_p99_ms: float
+    def __init__(self, workers_cpu_millis: _Optional[int] = ..., host_cpu_millis: _Optional[int] = ..., workers_memory_bytes: _Optional[int] = ..., arrivals_per_second: _Optional[float] = ..., completions_per_second: _Optional[float] = ..., latency_p50_ms: _Optional[float] = ..., latency_p99_ms: _Optional[float] = ...) -> None: ...
 
 class Awaited(_message.Message):
     __slots__ = ("instance_id", "tenant_id", "project_id", "tier", "asked_at")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentpool_core.config import EffectivePool, TierConfig
-from agentpool_core.errors import Conflict, InstanceNotFound, NoHost, PodTaken, PoolExhausted
+from agentpool_core.errors import Conflict, Draining, InstanceNotFound, NoHost, PodTaken, PoolExhausted
 from agentpool_core.lifecycle import Tier
 from agentpool_proto.v1 import host_pb2
 from agentpool_proto.v1.types_pb2 import Instance
@@ -175,3 +175,43 @@ async def test_a_host_that_is_reserved_takes_its_instance_alone(redis: RedisServ
         with pytest.raises(PodTaken):
             await pod.client.invoke("t", "another", "add", tier="HOT")
         assert (await pod.client.invoke("t", "p", "add", tier="HOT")).output == 1
+
+
+async def test_an_instance_that_is_sent_away_goes_on_at_another_host_and_nothing_is_lost(
+    redis: RedisServer,
+) -> None:
+    config = pool_config(agent=COUNTER, storage="Redis")
+    async with (
+        host_pod(config, redis_url=redis.url) as crowded,
+        host_pod(config, redis_url=redis.url) as empty,
+    ):
+        await crowded.client.invoke("t", "p", "add")
+        slow = asyncio.create_task(crowded.client.invoke("t", "p", {"sleep": 1.0}))
+        await eventually(lambda: busy(crowded), 5)
+        sending = asyncio.create_task(move(crowded, "", elsewhere=True))
+        await asyncio.sleep(0.2)
+        # It waits at the gate, and is told to go elsewhere before anything of it was accepted.
+        with pytest.raises(Draining):
+            await crowded.client.invoke("t", "p", "add")
+        assert slow.done()
+        away = await sending
+        assert (away.state, away.reason, away.tier, away.wish) == ("PAUSED", "Evicted", "WARM", "")
+        reply = await empty.client.invoke("t", "p", "add")
+        assert (reply.output, reply.accepted.tier) == (2, "WARM")
+
+
+async def test_one_that_does_not_get_idle_stays_and_so_does_one_in_a_pods_memory(redis: RedisServer) -> None:
+    config = pool_config(agent=COUNTER, storage="Redis")
+    async with host_pod(config, redis_url=redis.url) as pod:
+        await pod.client.invoke("t", "p", "get")
+        slow = asyncio.create_task(pod.client.invoke("t", "p", {"sleep": 8.0}))
+        await eventually(lambda: busy(pod), 5)
+        with pytest.raises(Conflict, match="does not get idle"):
+            await move(pod, "", elsewhere=True)
+        assert (await pod.client.invoke("t", "p", "add")).output == 1
+        await slow
+    async with host_pod(pool_config(agent=COUNTER)) as pod:
+        await pod.client.invoke("t", "p", "add")
+        with pytest.raises(Conflict, match="memory of this host"):
+            await move(pod, "", elsewhere=True)
+        assert (await pod.client.invoke("t", "p", "add")).output == 2

@@ -51,6 +51,19 @@ PROMISED = {
     "health": {"interval_seconds": 30.0, "timeout_seconds": 10.0},
     "recovery": {"enabled": True, "max_failures_per_hour": 5, "pattern_window_minutes": 60},
     "isolation": {"required": (), "network": "None", "subprocesses": False},
+    "scaling": {
+        "enabled": False,
+        "mode": "Automatic",
+        "min_replicas": 2,
+        "max_replicas": 20,
+        "scale_up_threshold": 0.8,
+        "scale_down_threshold": 0.3,
+        "cooldown_seconds": 300.0,
+        "stabilization_seconds": 300.0,
+        "target_latency_milliseconds": None,
+        "target_queue_depth": 10.0,
+        "forecast": {"enabled": True, "horizon_seconds": 60.0},
+    },
 }
 
 
@@ -115,6 +128,10 @@ OTHER = {
     "AGENT_POOL_ENABLE_HA": ("false", "recovery.enabled", False),
     "AGENT_POOL_MAX_FAILURES_PER_HOUR": ("9", "recovery.max_failures_per_hour", 9),
     "AGENT_POOL_PATTERN_DETECTION_WINDOW": ("15", "recovery.pattern_window_minutes", 15),
+    "AGENT_POOL_ENABLE_AUTO_SCALING": ("true", "scaling.enabled", True),
+    "AGENT_POOL_SCALE_UP_THRESHOLD": ("0.7", "scaling.scale_up_threshold", 0.7),
+    "AGENT_POOL_SCALE_DOWN_THRESHOLD": ("0.2", "scaling.scale_down_threshold", 0.2),
+    "AGENT_POOL_SCALING_COOLDOWN": ("0", "scaling.cooldown_seconds", 0.0),
 }
 
 
@@ -170,6 +187,10 @@ BAD = {
     "AGENT_POOL_MAX_IDLE_SECONDS": ["5m", "-3"],
     "AGENT_POOL_CHECKPOINT_INTERVAL": ["0", "inf", "nan", "-1", "1e3"],
     "AGENT_POOL_CHECKPOINT_STORAGE": ["disk"],
+    "AGENT_POOL_ENABLE_AUTO_SCALING": ["sometimes"],
+    "AGENT_POOL_SCALE_UP_THRESHOLD": ["0", "1.1", "80", "80%", "nan"],
+    "AGENT_POOL_SCALE_DOWN_THRESHOLD": ["-0.3"],
+    "AGENT_POOL_SCALING_COOLDOWN": ["-1", "5m", "inf"],
 }
 
 

@@ -19,6 +19,7 @@ from agentpool_core.api.v1alpha1.agentpool import (
 )
 from agentpool_core.api.v1alpha1.balancing import Affinity, BalancingStrategy
 from agentpool_core.api.v1alpha1.meta import API_VERSION, GROUP, VERSION, ObjectMeta
+from agentpool_core.api.v1alpha1.scaling import ScalingMode
 from agentpool_core.api.v1alpha1.status import AgentInstanceStatus, AgentPoolStatus
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ObjectMeta",
     "PullPolicy",
     "ResourcesSpec",
+    "ScalingMode",
     "Storage",
     "TieringMode",
     "WantedState",

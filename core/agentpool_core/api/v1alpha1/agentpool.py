@@ -17,6 +17,7 @@ from agentpool_core.api.problems import BadValue
 from agentpool_core.api.quantity import Cpu, Memory
 from agentpool_core.api.v1alpha1.balancing import BalancingSpec
 from agentpool_core.api.v1alpha1.meta import Name, Part, Resource
+from agentpool_core.api.v1alpha1.scaling import ScalingSpec
 from agentpool_core.api.v1alpha1.status import AgentPoolStatus
 from agentpool_core.lifecycle import Tier
 
@@ -311,6 +312,7 @@ class AgentPoolSpec(Part):
     recovery: RecoverySpec | None = Field(default=None, description="What happens to a failing instance.")
     tiering: TieringSpec | None = Field(default=None, description="How tiers follow traffic.")
     balancing: BalancingSpec | None = Field(default=None, description="Which shared host gets what.")
+    scaling: ScalingSpec | None = Field(default=None, description="How many shared pods there are.")
     isolation: IsolationSpec | None = Field(default=None, description="What keeps workers apart.")
 
     @model_validator(mode="after")
@@ -344,6 +346,13 @@ class AgentPoolSpec(Part):
                 remedy=f"Set it to {warmup.count} or more, or lower spec.warmup.count.",
                 path=("warmup", "maxCount"),
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_chooses_the_replicas(self) -> AgentPoolSpec:
+        warm, checkpoint = (self.tiers or TiersSpec()).warm, self.checkpoint or CheckpointSpec()
+        if self.scaling is not None:
+            self.scaling.check_pool(checkpoint.storage is Storage.MEMORY, warm.replicas if warm else None)
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from agentpool_core.api.v1alpha1.meta import Part
+from agentpool_core.api.v1alpha1.scaling import ScalingStatus
 from agentpool_core.lifecycle import State, Tier
 
 ATOMIC: Final[dict[str, Any]] = {"x-kubernetes-map-type": "atomic"}
@@ -67,6 +68,7 @@ class AgentPoolStatus(Part):
         default=None, description="Shared pods of the WARM tier that are ready."
     )
     selector: str | None = Field(default=None, description="Label selector of the shared pods, for scalers.")
+    scaling: ScalingStatus | None = Field(default=None, description="What automatic scaling does.")
     generic: GenericStatus | None = Field(
         default=None, description="Pods that wait for a COLD or suddenly HOT instance."
     )
