@@ -39,6 +39,8 @@ LABEL_ORIGIN: Final = f"{GROUP}/origin"
 """On the AgentInstances that the operator records: `observed`; absent on those that users declare."""
 ANNOTATION_TEMPLATE: Final = f"{GROUP}/template-hash"
 """Hash of the pod template that a HOT or generic pod was made from."""
+DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' annotation: of pods of one ReplicaSet the one with the lowest cost goes first."""
 ANNOTATION_DRAIN: Final = f"{GROUP}/draining"
 
 HOST_PORT: Final = 7400

@@ -32,6 +32,8 @@ from agentpool_operator.reconcile import InstanceReconciler, PoolReconciler, Res
 from agentpool_operator.reconcile.access import Access
 from agentpool_operator.reconcile.parts import Parts
 from agentpool_operator.reconcile.pool import SHOWN_LATE_SECONDS
+from agentpool_operator.reconcile.scaling import LOOK_SECONDS as SCALING_SECONDS
+from agentpool_operator.reconcile.scaling import Scaling
 from agentpool_operator.reconcile.tiering import LOOK_SECONDS, Tiering
 from agentpool_operator.report.events import Recorder
 from agentpool_operator.report.failures import Failures
@@ -68,6 +70,7 @@ class App:
         self._elector: Elector | None = None
         self._pools: PoolReconciler | None = None
         self._fleet: Fleet | None = None
+        self._scaling: Scaling | None = None
         self.metrics = OperatorMetrics(
             depth=lambda: len(self.queue),
             sizes=lambda: self._pools.sizes if self._pools is not None else {},
@@ -161,7 +164,10 @@ class App:
 
     async def _work(self, parts: Parts) -> None:
         settings = self._settings
-        self._pools = pools = PoolReconciler(parts)
+        self._scaling = scaling = Scaling(
+            parts, self.metrics.scaled, min(SCALING_SECONDS, settings.resync_seconds)
+        )
+        self._pools = pools = PoolReconciler(parts, scaling)
         instances = InstanceReconciler(parts)
 
         async def reconcile(key: Key) -> float | None:
@@ -174,6 +180,7 @@ class App:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(resync.run(), name="resync")
             tasks.create_task(watches.run(), name="watch")
+            tasks.create_task(scaling.run(), name="scaling")
             tasks.create_task(
                 Tiering(parts, self.metrics.moved, min(LOOK_SECONDS, settings.resync_seconds)).run(),
                 name="tiering",

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from agentpool_core.lifecycle import Tier
 from agentpool_core.recovery import Cause, Strategy
+from agentpool_core.scaling import Action, Verdict
 from agentpool_operator.queue import Key, Outcome
 from agentpool_rpc.metrics import Distributions, new_registry
 
@@ -60,6 +61,10 @@ class OperatorMetrics(Collector):
                 self._failures.labels(strategy.value, cause.value)
         about = "Moves of instances between tiers that their traffic asked for."
         self._moves = self._counter("agent_pool_tier_moves", about, "before", "after")
+        about = "Changes of the number of shared pods by direction and by what asked for them."
+        self._actions = self._counter("agent_pool_scaling_actions", about, "direction", "reason")
+        about = "Looks at the load of a pool by what came of them."
+        self._looks = self._counter("agent_pool_scaling_looks", about, "verdict")
         self._calls = self._counter("agent_pool_operator_api_requests", CALLS, "verb", "kind", "result")
         self._seconds = Distributions(
             "agent_pool_operator_reconcile_seconds", "Time of a reconcile.", ["subject"], BUCKETS
@@ -80,6 +85,13 @@ class OperatorMetrics(Collector):
     def moved(self, before: Tier, after: Tier) -> None:
         """An instance got the tier that its traffic asks for."""
         self._moves.labels(before.value, after.value).inc()
+
+    def scaled(self, verdict: Verdict, action: Action | None) -> None:
+        """A pool's load was looked at."""
+        self._looks.labels(verdict.value).inc()
+        if action is not None:
+            # Reasons are made of the names of signals: a closed set.
+            self._actions.labels(action.direction.value.lower(), action.reason).inc()
 
     def observe(self, key: Key, outcome: Outcome, seconds: float) -> None:
         """A reconcile ended."""

@@ -115,6 +115,10 @@ class PodHost(FakeHost):
         if here is None and request.instance_id in self.store.owners:
             raise NotOwner(str(self.store.owners[request.instance_id]))
         self.moves.append(request)
+        if request.elsewhere:
+            if here is not None:
+                self.leave(one.id)
+            return one
         if request.declared_uid:
             one.declared_uid, one.origin = request.declared_uid, "declared"
         moves = bool(request.tier) and request.tier != one.tier
@@ -173,6 +177,11 @@ class PodHost(FakeHost):
         """An instance moves in, as a request makes it do."""
         self.status.counters.created += 1
         return self.hold(tenant, project, tier)
+
+    def bear(self, **load: Any) -> None:
+        """Say what it bears; see HostLoad."""
+        self.status.load.CopyFrom(host_pb2.HostLoad(**load))
+        self.report_status()
 
     def leave(self, instance_id: str, paused: types_pb2.Instance | None = None) -> None:
         """An instance is evicted: its state goes to the shelf."""

@@ -126,6 +126,17 @@ class Fleet:
         """Connected hosts of a pool by pod UID."""
         return {link.pod_uid: view for link in self._of(pool) if (view := link.view) is not None}
 
+    def shared(self, pool: Pool) -> list[tuple[PodView, HostView | None]]:
+        """The ready shared pods of a pool that stay, each with what its host says; None: it says nothing."""
+        found = []
+        for uid, (of, pod) in self._pods.items():
+            if of == pool and pod.role == ROLE_WARM and pod.ready and not (pod.deleting or pod.ended):
+                link = self.link(uid)
+                view = link.view if link is not None else None
+                if view is None or not view.draining:
+                    found.append((pod, view))
+        return found
+
     def refusals(self, pool: Pool) -> list[str]:
         """Why hosts of a pool did not take their configuration."""
         return sorted({link.refusal for link in self._of(pool) if link.refusal})

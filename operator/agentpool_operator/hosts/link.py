@@ -15,7 +15,7 @@ import structlog
 from agentpool_core.errors import AgentPoolError
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
-from agentpool_operator.plan.views import AwaitedView, HeldView, HostView, RecoveryView
+from agentpool_operator.plan.views import AwaitedView, HeldView, HostView, LoadView, RecoveryView
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
 from agentpool_rpc.cancellation import heed_cancellation
 from agentpool_rpc.channels import open_channel
@@ -110,6 +110,8 @@ class HostLink:
             problems=tuple(status.problems),
             isolation_missing=dict(status.isolation_missing),
             instances=dict(self._held),
+            active=status.active_requests,
+            load=load_view(status),
             awaited=tuple(
                 AwaitedView(one.instance_id, one.tenant_id, one.project_id, one.asked_at)
                 for one in status.awaited
@@ -262,6 +264,11 @@ class HostLink:
         request = host_pb2.MoveRequest(instance_id=instance_id, tier=tier, declared_uid=declared_uid)
         return await self._instance(self._stub.Move, request, ended, ACTIVATE_SECONDS)
 
+    async def send_away(self, instance_id: str) -> types_pb2.Instance:
+        """Have an instance go on elsewhere, once it is idle. Raises AgentPoolError, HostAway."""
+        request = host_pb2.MoveRequest(instance_id=instance_id, elsewhere=True)
+        return await self._instance(self._stub.Move, request, frozenset())
+
     async def get(self, instance_id: str) -> types_pb2.Instance:
         """What the store knows of an instance. Raises AgentPoolError, HostAway."""
         return await self._instance(self._stub.Get, _one(instance_id), frozenset())
@@ -310,6 +317,21 @@ def recovery_view(one: types_pb2.Instance) -> RecoveryView | None:
         return None
     seen = one.recovery
     return RecoveryView(seen.cause, seen.strategy, seen.failures, seen.failed_at, seen.message)
+
+
+def load_view(status: host_pb2.HostStatus) -> LoadView | None:
+    """What a host says that it bears; None: nothing."""
+    if not status.HasField("load"):
+        return None
+    load = status.load
+    return LoadView(
+        load.workers_cpu_millis,
+        load.host_cpu_millis,
+        load.workers_memory_bytes,
+        load.arrivals_per_second,
+        load.completions_per_second,
+        load.latency_p99_ms if load.HasField("latency_p99_ms") else None,
+    )
 
 
 def _notable(view: HostView | None) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from agentpool_core.cluster import (
     ANNOTATION_TEMPLATE,
     CONTAINER_WORKERS,
+    DELETION_COST,
     LABEL_INSTANCE,
     LABEL_POOL_UID,
     LABEL_ROLE,
@@ -49,6 +50,7 @@ class PodView:
         ended_at: when it ended, seconds since 1970; 0: not ended.
         ready_at: since when it is ready, seconds since 1970; 0: it is not.
         trouble: why it does not come up, and the details.
+        cost: its deletion cost; the lowest goes first when a Deployment gets smaller.
     """
 
     name: str
@@ -70,6 +72,7 @@ class PodView:
     ip: str = ""
     trouble: Trouble | None = None
     details: str = ""
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,18 @@ class AwaitedView:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadView:
+    """What a host bears; see HostLoad in host.proto."""
+
+    workers_cpu_millis: int = 0
+    host_cpu_millis: int = 0
+    workers_memory_bytes: int = 0
+    arrivals_per_second: float = 0.0
+    completions_per_second: float = 0.0
+    latency_p99_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HostView:
     """What one host says of itself; `None` instead of one stands for a host that is not connected."""
 
@@ -142,6 +157,10 @@ class HostView:
     isolation_missing: Mapping[str, str] = field(default_factory=dict)
     instances: Mapping[str, HeldView] = field(default_factory=dict)
     awaited: tuple[AwaitedView, ...] = ()
+    active: int = 0
+    """Requests that it works on."""
+    load: LoadView | None = None
+    """None: it was not measured yet, or not by this host."""
 
     @property
     def residents(self) -> int:
@@ -195,7 +214,16 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         ip=status.get("podIP") or "",
         trouble=trouble,
         details=details,
+        cost=_whole((metadata.get("annotations") or {}).get(DELETION_COST)),
     )
+
+
+def _whole(text: str | None) -> int:
+    """A number in an annotation; what is none counts for nothing, as it does to Kubernetes."""
+    try:
+        return int(text or 0)
+    except ValueError:
+        return 0
 
 
 def _ready_since(status: Mapping[str, Any]) -> float | None:

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The size of the shared tier: up at once, down one pod at a time, the emptiest first; and how many may be
-evicted meanwhile."""
+evicted meanwhile.
+
+A pod is marked by its deletion cost, and the Deployment gets smaller once the API server shows the mark. The
+ReplicaSet then deletes that pod, whose host drains: what is busy ends, everything is saved and released.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +25,42 @@ be the very node that is to be drained, and instances move with their state anyw
 
 @dataclass(frozen=True, slots=True)
 class WarmPlan:
-    """How many replicas the Deployment gets now, and which pod is to go first when that is fewer."""
+    """How many replicas the Deployment gets now.
+
+    Attributes:
+        mark: the pod that is to go first; it goes once it is seen to be marked.
+        unmark: pods that were to go first, and are not any more.
+    """
 
     replicas: int
-    victim: PodView | None = None
+    mark: PodView | None = None
+    unmark: tuple[PodView, ...] = ()
 
 
 def plan_warm(
     wanted: int, present: int | None, pods: Sequence[PodView], hosts: Mapping[str, HostView]
 ) -> WarmPlan:
     """The plan; `present` are the replicas that the Deployment asks for now, None when there is none."""
-    if present is None or wanted >= present:
-        return WarmPlan(wanted)
     mine = [pod for pod in pods if pod.role == ROLE_WARM]
-    if any(pod.deleting for pod in mine):
-        # One drains already; its end brings the next look.
+    marked = [pod for pod in mine if pod.cost == VICTIM_COST and not pod.deleting]
+    if present is None or wanted >= present:
+        return WarmPlan(wanted, unmark=tuple(marked))
+    staying = sum(1 for pod in mine if pod.ready and not pod.deleting)
+    if any(pod.deleting for pod in mine) or staying > present:
+        # One drains already, or is about to; its end brings the next look.
         return WarmPlan(present)
 
-    def load(pod: PodView) -> tuple[bool, int, float]:
+    def load(pod: PodView) -> tuple[bool, bool, int, float]:
         host = hosts.get(pod.uid)
-        return pod.ready, host.residents if host is not None else 0, -pod.created_at
+        held = host.residents + host.active if host is not None else 0
+        # What was chosen stays chosen, however its load changes meanwhile.
+        return pod.ready, pod not in marked, held, -pod.created_at
 
-    return WarmPlan(present - 1, min(mine, key=load, default=None))
+    victim = min(mine, key=load, default=None)
+    others = tuple(pod for pod in marked if pod is not victim)
+    if victim is None or victim in marked:
+        return WarmPlan(present - 1, unmark=others)
+    return WarmPlan(present, victim, others)
 
 
 def min_available(replicas: int, short_since: float | None, now: float) -> int:

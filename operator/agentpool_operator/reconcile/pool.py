@@ -12,7 +12,15 @@ import asyncio
 
 from agentpool_core.api import AgentPool, read_object
 from agentpool_core.api.v1alpha1 import Storage
-from agentpool_core.cluster import AGENT_NAME, LABEL_NAME, LABEL_POOL_UID, ROLE_GENERIC, ROLE_HOT, ROLE_WARM
+from agentpool_core.cluster import (
+    AGENT_NAME,
+    DELETION_COST,
+    LABEL_NAME,
+    LABEL_POOL_UID,
+    ROLE_GENERIC,
+    ROLE_HOT,
+    ROLE_WARM,
+)
 from agentpool_core.config import resolve
 from agentpool_core.errors import InvalidRequest
 from agentpool_operator.desired import objects
@@ -24,18 +32,20 @@ from agentpool_operator.kube.kinds import (
     PODS,
     POOLS,
     SERVICES,
+    Conflict,
     Gone,
     Kind,
     Object,
     Refused,
 )
 from agentpool_operator.plan.generic import GenericPlan
-from agentpool_operator.plan.views import pod_view, seconds
+from agentpool_operator.plan.views import PodView, pod_view, seconds
 from agentpool_operator.plan.warm import SHORT_SECONDS, VICTIM_COST, min_available, plan_warm, short_since
 from agentpool_operator.queue import Key
 from agentpool_operator.reconcile.parts import Parts
 from agentpool_operator.reconcile.pods import refusal
 from agentpool_operator.reconcile.run import Memory, Run
+from agentpool_operator.reconcile.scaling import Scaling
 from agentpool_operator.reconcile.single import Singles
 from agentpool_operator.report.conditions import Problem
 from agentpool_operator.report.pool import BUSY_SECONDS, PoolReport, counts_only, pool_status, refills
@@ -47,14 +57,14 @@ DATA_LOST_SECONDS = 600.0
 """How long the loss of the store's data stays a condition."""
 COUNTS_SECONDS = 4.0
 """How long counts may differ from the status: a pod that is taken and replaced meanwhile costs no write."""
-DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 class PoolReconciler:
     """See the module."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, scaling: Scaling) -> None:
         self._parts = parts
+        self._scaling = scaling
         self._singles = Singles(parts)
         self._memory: dict[tuple[str, str], Memory] = {}
         self.sizes: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
@@ -73,6 +83,7 @@ class PoolReconciler:
             self._memory.pop(place, None)
             self.sizes.pop(place, None)
             self.conditions.pop(place, None)
+            self._scaling.forget(place)
             self._parts.fleet.configure(place, None)
             return None
         metadata = body["metadata"]
@@ -112,6 +123,7 @@ class PoolReconciler:
         parts.fleet.configure(run.place, run.effective)
         for role in (ROLE_WARM, ROLE_HOT, ROLE_GENERIC):
             run.templates[role] = template(role, run.owner, run.pool, run.effective, parts.defaults)
+        run.scaled = self._scaling.known(run)
         generic = await self._singles(run)
         if not run.blocked:
             try:
@@ -119,6 +131,7 @@ class PoolReconciler:
             except Refused as exc:
                 run.effects.problems.append(refusal(exc))
         run.effects.again(await self._report(run, generic))
+        run.effects.notes += self._scaling.news(run.place)
         for note in run.effects.notes:
             await parts.recorder.tell(POOLS, run.body, note.reason, note.text, note.action, note.warning)
         return run.effects.again_after
@@ -152,13 +165,13 @@ class PoolReconciler:
         present = await parts.cluster.get(DEPLOYMENTS, owner.namespace, owner.warm_name)
         replicas = (present.get("spec") or {}).get("replicas") if present is not None else None
         hosts = parts.fleet.views(run.place)
+        run.scaled = self._scaling.replicas(run, replicas)
         plan = plan_warm(run.replicas, replicas, run.pods, hosts)
-        if plan.victim is not None:
-            cost = {"metadata": {"uid": plan.victim.uid, "annotations": {DELETION_COST: str(VICTIM_COST)}}}
-            try:
-                await parts.cluster.merge(PODS, owner.namespace, plan.victim.name, cost)
-            except Gone:
-                run.effects.again(0.5)
+        for pod in plan.unmark:
+            await self._mark(run, pod, None)
+        if plan.mark is not None:
+            await self._mark(run, plan.mark, VICTIM_COST)
+            run.effects.again(0.3)
         wanted = objects.deployment(owner, run.templates[ROLE_WARM], plan.replicas)
         run.deployment = present
         if not covers(present, wanted):
@@ -166,6 +179,14 @@ class PoolReconciler:
         if plan.replicas != run.replicas:
             run.effects.again(2.0)
         await self._quiet_ones(run)
+
+    async def _mark(self, run: Run, pod: PodView, cost: int | None) -> None:
+        value = None if cost is None else str(cost)
+        patch = {"metadata": {"uid": pod.uid, "annotations": {DELETION_COST: value}}}
+        try:
+            await self._parts.cluster.merge(PODS, run.owner.namespace, pod.name, patch)
+        except (Gone, Conflict):
+            run.effects.again(0.5)
 
     async def _quiet_ones(self, run: Run) -> None:
         """Objects that nobody but the operator has a reason to write: looked at when what is wanted of them
@@ -203,6 +224,7 @@ class PoolReconciler:
             problems=problems,
             deployment=run.deployment,
             replicas=run.replicas,
+            scaling=self._scaling.report(run.place, run.effective),
             generic_wanted=generic.wanted,
             generic_ready=generic.ready,
             pods=run.pods,

@@ -59,6 +59,8 @@ class Run:
     effects: Effects = field(default_factory=Effects)
     templates: dict[str, Template] = field(default_factory=dict)
     store_generation: str = ""
+    scaled: int | None = None
+    """The number of shared pods that automatic scaling chose; None: the configuration has it."""
     blocked: bool = False
     """Pods could not start: what they mount is not there."""
 
@@ -75,7 +77,9 @@ class Run:
     @property
     def replicas(self) -> int:
         """Wanted shared pods; a tier that takes nobody has none."""
-        return self.effective.warm_replicas if self.effective.tier(Tier.WARM).max_instances > 0 else 0
+        if self.effective.tier(Tier.WARM).max_instances == 0:
+            return 0
+        return self.effective.warm_replicas if self.scaled is None else self.scaled
 
     @property
     def waiting(self) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from agentpool_core.lifecycle import State
 from agentpool_operator.plan.views import RESIDENT, HeldView, HostView, PodView, Trouble
 from agentpool_operator.report.conditions import Condition, Problem, kstatus, merged
 from agentpool_operator.report.failures import failing
+from agentpool_operator.report.scaling import ScalingReport, scaling_condition, scaling_status
 
 BUSY_SECONDS = 10.0
 """An instance shows as BUSY only after so long: requests end in milliseconds, and each were two writes."""
@@ -41,6 +42,7 @@ class PoolReport:
         replicas: wanted; present and ready ones come from the Deployment.
         data_lost: the store lost its data since the last report, or is recovering from that.
         store: what is wrong with the store's settings; empty: nothing.
+        scaling: what automatic scaling does; None: it is switched off.
     """
 
     generation: int
@@ -57,6 +59,7 @@ class PoolReport:
     store: Sequence[str] = ()
     store_generation: str = ""
     data_lost: bool = False
+    scaling: ScalingReport | None = None
 
 
 def shown_state(held: HeldView, clock: float) -> State:
@@ -149,6 +152,9 @@ def pool_status(before: Mapping[str, Any], report: PoolReport, now: float, clock
         found["effective"] = report.effective.model_dump(mode="json", exclude_none=False)
     if report.store_generation:
         found["storeGeneration"] = report.store_generation
+    if report.scaling is not None:
+        scaling = scaling_status(before.get("scaling") or {}, report.scaling, found["replicas"])
+        found |= {"scaling": scaling} if scaling is not None else {}
     return found
 
 
@@ -201,7 +207,8 @@ def _others(report: PoolReport, problems: Sequence[Problem]) -> list[Condition]:
     store = Condition(
         "StoreReady", not report.store, "Unsafe" if report.store else "Ready", " ".join(report.store)
     )
-    return [warm, store, lost, failing(report.hosts.values())]
+    scaling = [scaling_condition(report.scaling)] if report.scaling is not None else []
+    return [warm, store, lost, failing(report.hosts.values()), *scaling]
 
 
 _COUNTS = frozenset({"resident", "instances", "generic"})

@@ -34,10 +34,10 @@ async def test_load_is_measured_and_told_and_rest_is_quiet() -> None:
 
         async def watch() -> None:
             async for status in pod.statuses(100):
-                seen.append(status.load)
+                seen.append(status.load)  # noqa: PERF401  # as they come: it is cancelled
 
         watching = asyncio.create_task(watch())
         await asyncio.sleep(3 * SLICE_SECONDS)
         watching.cancel()
         # The snapshot, and one more if the processes' own CPU had not settled yet.
-        assert len(seen) <= 2
+        assert 1 <= len(seen) <= 2

@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agentpool_core.cluster import ROLE_WARM
 from agentpool_core.lifecycle import Tier
-from agentpool_operator.plan.warm import SHORT_SECONDS, WarmPlan, min_available, plan_warm, short_since
+from agentpool_operator.plan.views import PodView
+from agentpool_operator.plan.warm import (
+    SHORT_SECONDS,
+    VICTIM_COST,
+    WarmPlan,
+    min_available,
+    plan_warm,
+    short_since,
+)
 from support.kube_objects import NOW, held, host, pod
 
 FULL, EMPTY, DOWN = (pod(name, ROLE_WARM, ready=name != "down") for name in ("full", "empty", "down"))
@@ -25,12 +35,45 @@ def test_more_are_made_at_once() -> None:
     assert plan_warm(5, 2, [FULL, EMPTY], HOSTS) == WarmPlan(5)
 
 
+def marked(one: PodView) -> PodView:
+    """The same pod once it is to go first."""
+    return replace(one, cost=VICTIM_COST)
+
+
 def test_fewer_go_one_at_a_time_the_emptiest_first() -> None:
-    assert plan_warm(0, 2, [FULL, EMPTY], HOSTS) == WarmPlan(1, EMPTY)
+    assert plan_warm(0, 2, [FULL, EMPTY], HOSTS) == WarmPlan(2, mark=EMPTY)
+
+
+def test_one_goes_once_its_mark_is_seen() -> None:
+    assert plan_warm(0, 2, [FULL, marked(EMPTY)], HOSTS) == WarmPlan(1)
+
+
+def test_what_was_chosen_stays_chosen() -> None:
+    assert plan_warm(1, 2, [marked(FULL), EMPTY], HOSTS) == WarmPlan(1)
+
+
+def test_requests_under_way_count_like_instances() -> None:
+    hosts = {FULL.uid: host(FULL, held("a")), EMPTY.uid: host(EMPTY, active=3)}
+    assert plan_warm(1, 2, [FULL, EMPTY], hosts) == WarmPlan(2, mark=FULL)
+
+
+def test_of_two_that_are_marked_only_one_stays_so() -> None:
+    both = [marked(FULL), marked(EMPTY)]
+    assert plan_warm(1, 2, both, HOSTS) == WarmPlan(1, unmark=(both[0],))
+
+
+def test_none_stays_marked_once_as_many_are_wanted_again() -> None:
+    assert plan_warm(2, 2, [FULL, marked(EMPTY)], HOSTS) == WarmPlan(2, unmark=(marked(EMPTY),))
 
 
 def test_one_that_is_down_goes_before_one_that_works() -> None:
-    assert plan_warm(2, 3, [FULL, EMPTY, DOWN], HOSTS) == WarmPlan(2, DOWN)
+    assert plan_warm(2, 3, [FULL, EMPTY, DOWN], HOSTS) == WarmPlan(3, mark=DOWN)
+    again = plan_warm(2, 3, [FULL, marked(EMPTY), marked(DOWN)], HOSTS)
+    assert again == WarmPlan(2, unmark=(marked(EMPTY),))
+
+
+def test_the_next_one_waits_until_the_last_is_seen_to_leave() -> None:
+    assert plan_warm(0, 1, [FULL, marked(EMPTY)], HOSTS) == WarmPlan(1)
 
 
 def test_the_next_one_waits_until_the_last_has_drained() -> None:
