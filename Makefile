@@ -110,6 +110,10 @@ rollout-under-load: setup ## a pool's new configuration, new image and drain whi
 scale: setup ## the deployed operator with 1,000 declared and 1,000 undeclared instances
 	@$(CHAOS) scale
 
+.PHONY: scale-step
+scale-step: setup ## ten times the load on a pool of the deployed release that scales by itself, with and without forecast
+	@$(CHAOS) step $(if $(ONLY),--only $(ONLY))
+
 .PHONY: demo
 demo: setup ## the quickstart on a real Kubernetes: cluster, images, chart, answers in three tiers
 	@$(BIN)/python -m tools.demo

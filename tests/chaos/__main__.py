@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.samples import machine
-from chaos import campaign, report, scale, updates
+from chaos import campaign, report, scale, step, updates
 from chaos.console import say
 from chaos.history import Check
 from support.repository import ROOT
@@ -33,6 +33,8 @@ def main() -> int:
     scale_ = programs.add_parser("scale", help="the operator with many instances")
     scale_.add_argument("--declared", type=int, default=1000, help="AgentInstances")
     scale_.add_argument("--undeclared", type=int, default=1000, help="instances without an object")
+    step_ = programs.add_parser("step", help="ten times the load on a pool that scales by itself")
+    step_.add_argument("--only", default="", help="the run whose name holds this; nothing is written")
     return PROGRAMS[(options := parser.parse_args()).program](options)
 
 
@@ -56,7 +58,13 @@ def _scale(options: argparse.Namespace) -> int:
     return code(scale.checks(phases))
 
 
-PROGRAMS = {"faults": _faults, "updates": _updates, "scale": _scale}
+def _step(options: argparse.Namespace) -> int:
+    runs = step.run(options.seed, options.only)
+    write("" if options.only else "scale-step", step.table(runs))
+    return code(step.checks(runs))
+
+
+PROGRAMS = {"faults": _faults, "updates": _updates, "scale": _scale, "step": _step}
 
 
 def code(checks: Sequence[Check]) -> int:

@@ -89,6 +89,7 @@ class Application:
         assert self._session is not None
         given: Any = {"add": sent.number, "seconds": sent.takes_seconds}
         given = "count" if sent.operation is Operation.READ else given
+        given = {"work": sent.takes_seconds} if sent.operation is Operation.WORK else given
         keyed = sent.operation is Operation.ADD_WITH_KEY
         headers = {"idempotency-key": f"{self.seed}-{sent.number}"} if keyed else {}
         body = {"tenant_id": TENANT, "project_id": sent.project, "tier": sent.tier, "input": given}

@@ -21,6 +21,8 @@ class Operation(StrEnum):
     ADD = "add"
     ADD_WITH_KEY = "add with key"
     READ = "read"
+    WORK = "work"
+    """Takes its seconds in CPU time, and changes nothing."""
 
 
 class End(StrEnum):

@@ -143,8 +143,8 @@ class _Scaler:
     def _load(self, serving: int) -> ReplicaLoad:
         recent = list(self.looks)[-MEAN_LOOKS:]
         seconds = len(recent) * LOOK_SECONDS
-        times = sorted(time for look in self.looks for time in look.times)
         target = self.policy.target_latency_milliseconds
+        times = sorted(time for look in self.looks for time in look.times) if target else []
         return ReplicaLoad(
             cpu=sum(look.used for look in recent) / len(recent),
             memory=0.0,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from array import array
 from collections.abc import AsyncIterator, Mapping
 
@@ -13,8 +14,8 @@ PER_PART = 512
 
 
 class Ledger:
-    """Inputs: {"add": n, "seconds": s} writes n down after some seconds; "count" tells how many there are;
-    "all" lists them in their order."""
+    """Inputs: {"add": n, "seconds": s} writes n down after some seconds; {"work": s} uses so much CPU;
+    "count" tells how many there are; "all" lists them in their order."""
 
     def __init__(self) -> None:
         self._sealed: list[bytes] = []
@@ -29,6 +30,12 @@ class Ledger:
             case {"add": int(number), "seconds": seconds}:
                 await asyncio.sleep(seconds)
                 self._add(number)
+                yield Answer(self._count)
+            case {"work": float(seconds)}:
+                context.unchanged()
+                ends = time.process_time() + seconds
+                while time.process_time() < ends:
+                    pass
                 yield Answer(self._count)
             case "count":
                 context.unchanged()

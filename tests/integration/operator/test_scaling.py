@@ -17,10 +17,10 @@ from support.apiserver import ApiServer
 from support.fake_hosts import PodHost
 from support.operators import Scene
 
-FEW = {"warmup": {"count": 0}, "tiers": {"warm": {"resources": {"limits": {"cpu": "1"}}}}}
+FEW: dict[str, Any] = {"warmup": {"count": 0}, "tiers": {"warm": {"resources": {"limits": {"cpu": "1"}}}}}
 SCALED: dict[str, Any] = {"enabled": True, "minReplicas": 2, "maxReplicas": 5, "stabilizationSeconds": 4}
-QUICK = {**FEW, "scaling": {**SCALED, "cooldownSeconds": 1}}
-SLOW = {**FEW, "scaling": {**SCALED, "cooldownSeconds": 600}}
+QUICK: dict[str, Any] = {**FEW, "scaling": {**SCALED, "cooldownSeconds": 1}}
+SLOW: dict[str, Any] = {**FEW, "scaling": {**SCALED, "cooldownSeconds": 600}}
 POOL = "/apis/agentpool.dev/v1alpha1/namespaces/default/agentpools/support"
 LATER = 40.0
 
@@ -205,6 +205,7 @@ async def test_kubectl_scale_is_refused_where_the_operator_chooses_and_rules_els
         return await wanted(scene) == 4 and len(await scene.pods("warm")) == 4
 
     await scene.until(four)
+    await scene.until(scene.ready)
     # What a HorizontalPodAutoscaler reads: the number, and the pods by selector.
     shown = api.client.get(f"{POOL}/scale").json()
     assert (shown["spec"]["replicas"], shown["status"]["replicas"]) == (4, 4)

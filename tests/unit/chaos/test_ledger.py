@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -33,6 +34,13 @@ async def test_numbers_survive_snapshots_and_full_parts_stay_the_same_objects() 
     assert await told(moved, {"add": 7, "seconds": 0}) == await told(moved, "count") == len(numbers) + 1
     moved.restore({})
     assert await told(moved, "all") == []
+
+
+async def test_work_uses_cpu_and_changes_nothing() -> None:
+    ledger = Ledger()
+    began = time.process_time()
+    assert await told(ledger, {"work": 0.02}) == 0
+    assert time.process_time() - began >= 0.02
 
 
 async def test_anything_else_is_rejected() -> None:

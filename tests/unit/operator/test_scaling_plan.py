@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agentpool_core.cluster import ROLE_WARM
 from agentpool_core.lifecycle import State, Tier
+from agentpool_core.placement import Candidate, Role, choose_shared
 from agentpool_core.scaling import ReplicaLoad
 from agentpool_operator.plan.scaling import (
     BATCH,
@@ -154,8 +155,6 @@ def test_it_comes_to_an_end_with_nobody_crowded_who_could_be_helped(residents: l
 
 def moved(shared: Pods, leaving: set[str]) -> Pods:
     """Each at its next place, as its next request has it."""
-    from agentpool_core.placement import Candidate, Role, choose_shared
-
     views = {one.uid: view for one, view in shared if view is not None}
     for id_ in leaving:
         places = [
