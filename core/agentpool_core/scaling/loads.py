@@ -17,7 +17,7 @@ class Signal(StrEnum):
     MEMORY = "Memory"
     """Memory of the workers against their limit."""
     QUEUE = "Queue"
-    """Waiting requests against `targetQueueDepth`."""
+    """Waiting requests against `targetQueueDepth`, or those at work against all permits."""
     LATENCY = "Latency"
     """99th percentile of the last minute against `targetLatencyMilliseconds`."""
     OCCUPANCY = "Occupancy"

@@ -111,6 +111,8 @@ class HostLink:
             isolation_missing=dict(status.isolation_missing),
             instances=dict(self._held),
             active=status.active_requests,
+            # Not every host tells.
+            queued=int(getattr(status, "queued", 0)),
             load=load_view(status),
             awaited=tuple(
                 AwaitedView(one.instance_id, one.tenant_id, one.project_id, one.asked_at)

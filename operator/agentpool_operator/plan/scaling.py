@@ -38,6 +38,7 @@ class Capacity:
     Attributes:
         cpu_millis: limit of its workers, or their request when there is no limit.
         permits: requests that one instance works on at once.
+        queue: requests that may wait.
         latency_ms: target of the 99th percentile; None: there is none.
     """
 
@@ -45,6 +46,7 @@ class Capacity:
     memory_bytes: int
     places: int
     permits: int
+    queue: float
     latency_ms: float | None = None
 
 
@@ -57,6 +59,7 @@ def capacity(pool: AgentPool, effective: EffectivePool) -> Capacity:
         memory_bytes=memory_bytes(amounts["memory"]),
         places=effective.instances_per_host,
         permits=effective.tier(Tier.WARM).quota.concurrent_requests,
+        queue=effective.scaling.target_queue_depth,
         latency_ms=effective.scaling.target_latency_milliseconds,
     )
 
@@ -66,17 +69,24 @@ def cpu_share(load: LoadView, of: Capacity) -> float:
     return max(load.workers_cpu_millis / of.cpu_millis, load.host_cpu_millis / HOST_CPU_MILLIS)
 
 
+def queue_share(host: HostView, of: Capacity) -> float:
+    """Requests that wait against those that may; or those at work against all permits, if that is nearer to
+    its end: beyond them requests wait."""
+    at_work = host.active / (host.residents * of.permits) if host.residents else 0.0
+    return max(host.queued / of.queue, at_work)
+
+
 def replica_load(host: HostView | None, of: Capacity) -> ReplicaLoad | None:
     """What a host bears; None: it does not tell."""
     if host is None or host.load is None:
         return None
-    load, residents = host.load, host.residents
+    load = host.load
     latency = load.latency_p99_ms
     return ReplicaLoad(
         cpu=cpu_share(load, of),
         memory=load.workers_memory_bytes / of.memory_bytes,
-        queue=host.active / (residents * of.permits) if residents else 0.0,
-        occupancy=residents / of.places,
+        queue=queue_share(host, of),
+        occupancy=host.residents / of.places,
         latency=latency / of.latency_ms if latency is not None and of.latency_ms else None,
         arrivals=load.arrivals_per_second,
         completions=load.completions_per_second,

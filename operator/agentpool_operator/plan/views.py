@@ -159,6 +159,8 @@ class HostView:
     awaited: tuple[AwaitedView, ...] = ()
     active: int = 0
     """Requests that it works on."""
+    queued: int = 0
+    """Requests that wait for their turn there."""
     load: LoadView | None = None
     """None: it was not measured yet, or not by this host."""
 

@@ -21,13 +21,14 @@ from agentpool_operator.plan.scaling import (
     Capacity,
     capacity,
     plan_spread,
+    queue_share,
     replica_load,
 )
 from agentpool_operator.plan.views import HostView, LoadView, PodView
 from support.builders import agent_pool, effective_pool
 from support.kube_objects import held, host, pod
 
-BEARS = Capacity(cpu_millis=1000, memory_bytes=1000, places=50, permits=10, latency_ms=200.0)
+BEARS = Capacity(cpu_millis=1000, memory_bytes=1000, places=50, permits=10, queue=8.0, latency_ms=200.0)
 POD = pod("a", ROLE_WARM)
 
 
@@ -69,6 +70,20 @@ def test_a_report_becomes_shares() -> None:
         completions=2.0,
     )
     assert replica_load(view, replace(BEARS, latency_ms=None)).latency is None  # type: ignore[union-attr]
+
+
+QUEUES = {
+    "nothing waits: requests at work against permits": (host(POD, held("a"), active=4), 0.4),
+    "more waits than may": (host(POD, held("a"), active=4, queued=16), 2.0),
+    "some waits, and nearly all permits are held": (host(POD, held("a"), active=9, queued=2), 0.9),
+    "nobody is here": (host(POD), 0.0),
+}
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_what_waits(name: str) -> None:
+    view, share = QUEUES[name]
+    assert queue_share(view, BEARS) == share
 
 
 def test_a_host_that_is_a_core_full_is_as_full_as_its_workers_at_their_limit() -> None:
