@@ -70,7 +70,6 @@ class App:
         self._elector: Elector | None = None
         self._pools: PoolReconciler | None = None
         self._fleet: Fleet | None = None
-        self._scaling: Scaling | None = None
         self.metrics = OperatorMetrics(
             depth=lambda: len(self.queue),
             sizes=lambda: self._pools.sizes if self._pools is not None else {},
@@ -164,9 +163,7 @@ class App:
 
     async def _work(self, parts: Parts) -> None:
         settings = self._settings
-        self._scaling = scaling = Scaling(
-            parts, self.metrics.scaled, min(SCALING_SECONDS, settings.resync_seconds)
-        )
+        scaling = Scaling(parts, self.metrics.scaled, min(SCALING_SECONDS, settings.resync_seconds))
         self._pools = pools = PoolReconciler(parts, scaling)
         instances = InstanceReconciler(parts)
 

@@ -173,7 +173,7 @@ def host_view(host: Host) -> host_pb2.HostStatus:
         ),
         capabilities=capabilities(host),
         protocol=PROTOCOL,
-        load=load_view(host.meter.told),
+        load=host_load_view(host.meter.told),
     )
 
 
@@ -183,7 +183,7 @@ def capabilities(host: Host) -> list[str]:
     return sorted({*guards, f"arch:{platform.machine()}", *host.settings.capabilities})
 
 
-def load_view(load: Load | None) -> host_pb2.HostLoad | None:
+def host_load_view(load: Load | None) -> host_pb2.HostLoad | None:
     """What the host bears; None until it was measured."""
     return None if load is None else host_pb2.HostLoad(**asdict(load))
 

@@ -65,10 +65,9 @@ def test_a_change_of_the_wanted_number_is_written_at_once() -> None:
 
 
 def test_metrics_count_looks_and_actions() -> None:
-    metrics = OperatorMetrics(lambda: 0, dict, lambda: True, lambda: 3)
+    metrics = OperatorMetrics(lambda: 0, dict, dict, lambda: True)
     metrics.scaled(Verdict.UP, ACTION)
     metrics.scaled(Verdict.STEADY, None)
     text = metrics.text().decode()
     assert 'agent_pool_scaling_actions_total{direction="up",reason="CpuHigh"} 1.0' in text
     assert 'agent_pool_scaling_looks_total{verdict="steady"} 1.0' in text
-    assert "agent_pool_scaling_pools 3.0" in text
