@@ -67,28 +67,6 @@ def at(path: str, value: Any) -> Object:
 
 GOOD = {
     "a pool that names its agent alone": pool(),
-    "a pool that scales by itself": pool(
-        scaling={
-            "enabled": True,
-            "mode": "Automatic",
-            "minReplicas": 1,
-            "maxReplicas": 1,
-            "scaleUpThreshold": 1,
-            "scaleDownThreshold": 0.05,
-            "cooldownSeconds": 0,
-            "stabilizationSeconds": 0,
-            "targetLatencyMilliseconds": 250,
-            "targetQueueDepth": 0.5,
-            "forecast": {"enabled": False, "horizonSeconds": 30},
-        },
-        tiers={"warm": {"instancesPerReplica": 5}},
-    ),
-    "a pool that is scaled by others": pool(
-        scaling={"enabled": True, "mode": "External"}, tiers={"warm": {"replicas": 3}}
-    ),
-    "a pool that may be scaled some time, without a store": pool(
-        scaling={"enabled": False, "minReplicas": 2}, checkpoint={"storage": "Memory"}
-    ),
     "a pool with everything set": pool(
         agent=agent(
             image="registry.example.com/team/agent:1",
@@ -196,31 +174,6 @@ BAD: dict[str, tuple[Object, str, str]] = {
         ),
         "spec.balancing.capabilities",
         "Duplicate value",
-    ),
-    "fewest pods above most": (
-        pool(scaling={"minReplicas": 3, "maxReplicas": 2}),
-        "spec.scaling.minReplicas",
-        "raise spec.scaling.maxReplicas",
-    ),
-    "a lower threshold above the upper one": (
-        pool(scaling={"scaleDownThreshold": 0.8, "scaleUpThreshold": 0.8}),
-        "spec.scaling.scaleDownThreshold",
-        "raise spec.scaling.scaleUpThreshold",
-    ),
-    "scaling without a store": (
-        pool(scaling={"enabled": True}, checkpoint={"storage": "Memory"}),
-        "spec.scaling.enabled",
-        "set spec.checkpoint.storage to Redis",
-    ),
-    "two who choose the number of pods": (
-        pool(scaling={"enabled": True, "mode": "Automatic"}, tiers={"warm": {"replicas": 3}}),
-        "spec.tiers.warm.replicas",
-        "set spec.scaling.mode to External",
-    ),
-    "a share in percent": (
-        pool(scaling={"scaleUpThreshold": 80}),
-        "spec.scaling.scaleUpThreshold",
-        "less than or equal to 1",
     ),
     "no time at all": (
         pool(checkpoint={"intervalSeconds": 0}),
