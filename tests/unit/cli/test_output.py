@@ -154,8 +154,18 @@ def test_status_shows_health_counts_and_problems() -> None:
     assert values["Instances"] == "3 total, 2 available, 1 busy, 0 paused"
     assert (values["By tier"], values["Found resident"]) == ("WARM 3", "75%")
     assert values["Problem"] == "support-0: no zygote"
+    assert (values["Succeeded"], values["Waiting"]) == ("100.0%", "0")
     assert "support-0   false   3          50         1" in status_text(health, stats, "wide")
     assert json.loads(status_text(health, stats, "json")) == {"health": health, "stats": stats}
+
+
+def test_wide_status_shows_the_load_of_each_host() -> None:
+    load = {"queue_length": 2, "average_response_time_ms": 3.14, "success_rate": 0.9959}
+    told, silent = {"pod": "support-0", "load": load}, {"pod": "of-an-older-gateway"}
+    title, first, second = status_text({}, {"hosts": [told, silent]}, "wide").splitlines()[-3:]
+    assert title.split()[-3:] == ["WAITING", "MEAN", "SUCCEEDED"]
+    assert first.split()[-4:] == ["2", "3.1", "ms", "99.6%"]
+    assert second.split()[-3:] == ["-", "-", "-"]
 
 
 @pytest.mark.parametrize(("status", "healthy"), [("Healthy", True), ("Degraded", False), ("", False)])

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpool_core.api.v1alpha1 import Affinity
-from agentpool_core.balance import HostLoad, LeastConnections, LoadMetrics, RoundRobin
+from agentpool_core.api.v1alpha1 import Affinity, BalancingStrategy
+from agentpool_core.balance import HostLoad, LeastConnections, LoadMetrics, RoundRobin, balancer
+from agentpool_core.config import BalancingConfig
 from agentpool_core.lifecycle import Tier
 from agentpool_core.placement import LOAD_FACTOR, Candidate, Preference, Role, choose_shared
 
@@ -96,6 +97,28 @@ def test_room_comes_before_load() -> None:
     for affinity in Affinity:
         assert chosen("inst-1", [busy, full, idle], preferred(affinity)) == "free-slot"
         assert chosen("inst-1", [full, idle], preferred(affinity)) == "would-evict"
+
+
+rooms = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=6
+).map(
+    lambda found: [
+        host(f"host-{number}", active, capacity=2, busy=min(busy, resident), resident=resident)
+        for number, (busy, resident, active) in enumerate(found)
+    ]
+)
+
+
+@given(rooms, st.sampled_from(BalancingStrategy), st.sampled_from(Affinity), st.integers(0, 99))
+def test_no_strategy_takes_a_host_without_room_while_another_has_some(
+    hosts: list[Candidate], strategy: BalancingStrategy, affinity: Affinity, seed: int
+) -> None:
+    one = balancer(BalancingConfig(strategy=strategy))
+    found = chosen(f"inst-{seed}", hosts, Preference(one, affinity, Random(seed)))
+    by_name = {each.id: each for each in hosts}
+    assert found is not None
+    best = max((not each.full, each.has_slot) for each in hosts)
+    assert (not by_name[found].full, by_name[found].has_slot) == best
 
 
 def test_where_all_are_full_the_one_that_the_id_names_decides() -> None:
