@@ -9,9 +9,9 @@ from chaos.step import AFTER_SECONDS, BEFORE_SECONDS, Step, again, checks, table
 BEGAN = 500.0
 
 
-def sent(due: float, takes: float, end: End = End.ANSWERED) -> Sent:
+def sent(due: float, takes: float, end: End = End.ANSWERED, code: str = "") -> Sent:
     one = Sent(1, "step-1", "WARM", Operation.WORK, BEGAN + due, 0.02)
-    one.attempts.append(Attempt(BEGAN + due, BEGAN + due + takes, Reply.ANSWERED))
+    one.attempts.append(Attempt(BEGAN + due, BEGAN + due + takes, Reply.ANSWERED, code))
     one.end = end
     return one
 
@@ -41,6 +41,15 @@ def test_what_is_demanded() -> None:
     bad.sent.append(sent(1.0, 30.0, End.LOST))
     bad.events = []
     assert [one.held for one in checks([bad])] == [False, False, False]
+
+
+def test_what_comes_too_late_for_the_application_is_late_and_not_lost() -> None:
+    late = step(BEFORE_SECONDS + 60)
+    late.sent.append(sent(80.0, 16.0, End.FAILED, "DeadlineExceeded"))
+    assert checks([late])[0].held
+    assert checks([late])[0].detail == "{'failed: DeadlineExceeded': 1}"
+    late.sent.append(sent(80.0, 16.0, End.FAILED, "AgentFailure"))
+    assert not checks([late])[0].held
 
 
 def test_the_table_has_runs_decisions_and_demands() -> None:
