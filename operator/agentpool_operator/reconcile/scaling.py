@@ -179,8 +179,7 @@ class Scaling:
         if decision.action is not None or shown != known.hindrance:
             known.hindrance = shown
             self._parts.queue.add(Key(Subject.POOL, *pool))
-        if len(shared) >= known.state.desired:
-            self._spread(plan_spread(shared, known.capacity, effective.scaling.scale_up_threshold))
+        self._spread(plan_spread(shared, known.capacity, effective.scaling.scale_up_threshold))
 
     def _hindrance(self, known: _Known, verdict: Verdict, now: float) -> Verdict | None:
         """What is to be shown: what has lasted."""
