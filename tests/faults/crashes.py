@@ -7,15 +7,16 @@ After every one of them the world must end in the state in which it ends without
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from faults.findings import Findings
-from faults.lane import Lane, until
+from faults.lane import Lane
 from faults.scripts import ARRIVE_SECONDS, PHASES, Learned, Phase
 from faults.state import first_difference
 from support.faultplan import ERRORS, Drop, Rule
 
+SWEEP_SECONDS = 15.0
 STRIDE = 5
 """An error life refuses every fifth write: in five lives each write is refused once."""
 
@@ -45,31 +46,64 @@ def lives(writes: Mapping[str, int]) -> list[Life]:
     ]
 
 
-def sample(all_lives: Sequence[Life], most: int) -> list[Life]:
-    """At most that many, evenly spread, the first and the last among them."""
-    if len(all_lives) <= most:
-        return list(all_lives)
-    step = (len(all_lives) - 1) / (most - 1) if most > 1 else 0
-    return [all_lives[round(number * step)] for number in range(most)]
+@dataclass(slots=True)
+class Lived:
+    """How a life went.
+
+    Attributes:
+        missed: phases in which the operator did not come as far as its point.
+    """
+
+    violations: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
 
 
-async def crash_life(lane: Lane, learned: Learned, life: Life, findings: Findings) -> bool:
-    """One life; whether every phase ended as it should."""
+async def crash_life(lane: Lane, learned: Learned, life: Life, findings: Findings) -> Lived:
+    """One life, as far as every phase ends as it should; at its end nothing of it is left in Redis."""
+    lived = Lived()
+    await _begin(lane)
     for phase in PHASES:
         wanted = learned.states[phase.name]
         point = life.get(phase.name)
         if point is None:
             await _act(lane, phase)
+        elif await _crash(lane, phase, point, wanted):
+            findings.tried["crash points"] += 1
         else:
-            reached = await _crash(lane, phase, point, wanted)
-            findings.tried["crash points"] += reached
-            findings.tried["crash points not reached"] += not reached
+            lived.missed.append(phase.name)
         found = await lane.becomes(wanted)
         if found != wanted:
-            where = f"crash {point} of {phase.name}"
-            findings.violate(where, first_difference(wanted, found))
-            return False
-    return True
+            where = f"crash {point} of {phase.name}" if point else f"{phase.name} after {_words(life)}"
+            lived.violations.append(f"{where}: {first_difference(wanted, found)}")
+            break
+    else:
+        lived.violations += await _unswept(lane, life)
+    findings.violations += lived.violations
+    lane.clean = not lived.violations
+    return lived
+
+
+async def _unswept(lane: Lane, life: Life) -> list[str]:
+    """What the first full look of an operator leaves in Redis of the pool that is gone."""
+    await lane.kill()
+    await lane.start()
+    await lane.watches()
+    left = await lane.swept(SWEEP_SECONDS)
+    return [f"{_words(life)}: a full look leaves {left[:3]}"] if left else []
+
+
+def _words(life: Life) -> str:
+    return ", ".join(f"crash {point} of {phase}" for phase, point in life.items())
+
+
+async def _begin(lane: Lane) -> None:
+    """Begin from nothing, unless the last life ended in just that."""
+    if not lane.clean:
+        await lane.clear()
+        await lane.start()
+        await lane.ready()
+        await lane.watches()
+    lane.clean = False
 
 
 async def _act(lane: Lane, phase: Phase) -> None:
@@ -104,8 +138,9 @@ async def _crash(lane: Lane, phase: Phase, point: Point, wanted: tuple[str, ...]
     return bool(rule.applied)
 
 
-async def error_life(lane: Lane, learned: Learned, error: str, offset: int, findings: Findings) -> bool:
-    """One life in which every fifth write is refused once."""
+async def error_life(lane: Lane, learned: Learned, error: str, offset: int, findings: Findings) -> list[str]:
+    """One life in which every fifth write is refused once; what it did not end in as it should."""
+    await _begin(lane)
     for phase in PHASES:
         lane.proxy.reset_count()
         rule = Rule(lambda call: call.write > 0 and call.write % STRIDE == offset, ERRORS[error], count=None)
@@ -118,22 +153,13 @@ async def error_life(lane: Lane, learned: Learned, error: str, offset: int, find
         findings.tried["API errors at writes"] += rule.applied
         lane.proxy.rules.clear()
         if found != wanted:
-            findings.violate(
-                f"{error} at write {offset} mod {STRIDE} of {phase.name}", first_difference(wanted, found)
-            )
-            return False
-    return True
+            where = f"{error} at write {offset} mod {STRIDE} of {phase.name}"
+            findings.violate(where, first_difference(wanted, found))
+            return findings.violations[-1:]
+    lane.clean = True
+    return []
 
 
 def call_count(learned: Learned, phase: Phase) -> int:
     """Writes of a phase without faults."""
     return len(learned.writes[phase.name])
-
-
-async def afresh(lane: Lane) -> None:
-    """Begin again from nothing, after a life that did not end well."""
-    await lane.clear()
-    await lane.start()
-    await until(lambda: any(one.alive for one in lane.operators), ARRIVE_SECONDS)
-    await lane.ready()
-    await lane.watches()

@@ -12,7 +12,8 @@ class Findings:
     """The sum of everything.
 
     Attributes:
-        tried: how many of each kind, and how many there are when not all were tried.
+        tried: how many of each kind.
+        of: how many there are of a kind.
         violations: what went wrong, one line each.
         planted: for each oracle, the bug that it was to find and whether it did.
         injected: faults that the proxies brought in.
@@ -38,9 +39,9 @@ class Findings:
 def table(findings: Findings) -> str:
     """The summary for people."""
     lines = ["", "faults: real API server, operator process and Redis; pods simulated", ""]
-    for what, count in findings.tried.items():
+    for what, count in sorted({**dict.fromkeys(findings.of, 0), **findings.tried}.items()):
         whole = findings.of.get(what)
-        lines.append(f"  {what:<34} {count:>6}" + (f" of {whole}" if whole and whole != count else ""))
+        lines.append(f"  {what:<34} {count:>6}" + (f" of {whole}" if whole is not None else ""))
     lines += ["", "  faults brought in by the proxy"]
     lines += [f"    {what:<32} {count:>6}" for what, count in sorted(findings.injected.items())]
     lines += ["", "  oracle                             planted bug"]

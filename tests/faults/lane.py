@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio as redis_client
+from redis import Redis
 
 from agentpool_core.cluster import CALL_TOKEN_PUBLIC, CALL_TOKEN_SECRET, REDIS_ADMIN_SECRET
 from agentpool_core.names import InstanceKey
@@ -37,13 +38,15 @@ from agentpool_operator.kube.kinds import (
 from agentpool_operator.reconcile.access import value_of
 from agentpool_operator.settings import Settings
 from agentpool_rpc.tokens import TokenVerifier
+from faults.mirror import Mirror, open_mirror
 from faults.node import LaneNode
 from faults.process import OperatorProcess, Start
+from faults.shelf import Shelf
 from faults.state import snapshot
 from support.apiserver import TOKEN, ApiServer
 from support.builders import effective_pool, manifest
 from support.faultproxy import FaultProxy, open_proxy, write_kubeconfig
-from support.redis import RedisServer, redis_server
+from support.redis import redis_server
 
 POOL = "support"
 IMAGE = "registry.test/agent:1"
@@ -51,32 +54,45 @@ BROKEN = "registry.test/missing:1"
 CONVERGE_SECONDS = 60.0
 QUIET_SECONDS = 1.5
 COLLECT_SECONDS = 0.5
+LOOK_SECONDS = 0.1
+STAYS_SECONDS = 0.3
+LEASE_SECONDS, SHORT_LEASE_SECONDS = 15.0, 4.0
+"""As deployed, so that a busy machine makes no leader give up; and where the end of a Lease is waited for."""
 WATCHES = 4
 """Watches of an operator that leads."""
 OWNED = (DEPLOYMENTS, SERVICES, BUDGETS, SECRETS, PODS, INSTANCES)
+KINDS = (POOLS, *OWNED)
 _numbers = itertools.count(1)
 
 
 class Lane:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, client: KubeClient, name: str, number: int, folder: Path, redis: RedisServer) -> None:
+    Args:
+        mirror: of the lane's namespace, for everything that is looked at often.
+        client: of the API server, for the lane's user, and where the truth of this moment counts.
+        redis: URL of the lane's Redis.
+    """
+
+    def __init__(self, mirror: Mirror, client: KubeClient, number: int, folder: Path, redis: str) -> None:
+        self.mirror = mirror
         self.client = client
-        self.name = name
+        self.name = name = mirror.namespace
         self.folder = folder
-        self.redis = redis
-        self._redis = redis_client.Redis.from_url(redis.tcp_url, protocol=2)
+        self._redis = Redis.from_url(redis, protocol=2)
         self._public = ""
         pool = effective_pool(name=POOL).model_copy(update={"namespace": name})
-        self.node = LaneNode(client, pool, self._verifier, frozenset({BROKEN}), name, number)
+        self.node = LaneNode(mirror, pool, self._verifier, frozenset({BROKEN}), name, number, self._redis)
         self.operators: list[OperatorProcess] = []
         self.plant = ""
-        self.resync_seconds = 300.0
+        self.resync_seconds, self.lease_seconds = 300.0, LEASE_SECONDS
         self._proxies: list[tuple[FaultProxy, Path]] = []
         self.starts = 0
         self.ended_by_themselves = 0
         self._read = 0
         self._changing = asyncio.Lock()
+        self.clean = False
+        """An operator leads, and nothing of any pool is left: a life can begin."""
 
     @property
     def proxy(self) -> FaultProxy:
@@ -116,7 +132,7 @@ class Lane:
             identity=f"{self.name}-{self.starts}",
             agent_image=IMAGE,
             resync_seconds=self.resync_seconds,
-            lease_seconds=4.0,
+            lease_seconds=self.lease_seconds,
             workers=4,
             health_port=0,
             metrics_port=0,
@@ -167,20 +183,20 @@ class Lane:
         body = manifest(spec, name=name)
         present = await self.client.get(POOLS, self.name, name)
         if present is None:
-            return await self.client.create(POOLS, self.name, body)
+            return await self.mirror.create(POOLS, self.name, body)
         body["metadata"] = {**present["metadata"], "managedFields": None}
-        return await self.client.replace(POOLS, self.name, body)
+        return await self.mirror.replace(POOLS, self.name, body)
 
     async def instance(self, name: str, **spec: Any) -> Object:
         """Declare an instance, or change its spec."""
         wanted = {"pool": POOL, "tenant": "acme", "project": name, **spec}
-        return await self.client.apply(INSTANCES, self.name, {"metadata": {"name": name}, "spec": wanted})
+        return await self.mirror.apply(INSTANCES, self.name, {"metadata": {"name": name}, "spec": wanted})
 
     async def objects(self) -> dict[str, list[Object]]:
         """Everything of pools, by kind."""
         found = {}
-        for kind in (POOLS, *OWNED):
-            bodies = await self.client.list(kind, self.name)
+        for kind in KINDS:
+            bodies = await self.mirror.list(kind, self.name)
             release = (CALL_TOKEN_SECRET, REDIS_ADMIN_SECRET)
             found[kind.kind] = [one for one in bodies if one["metadata"]["name"] not in release]
         return found
@@ -192,11 +208,12 @@ class Lane:
             for host in self.node.hosts.values()
             for one in host.instances.values()
         ]
-        stored = [f"store keeps {one.project_id}" for one in self.node.stored()]
         objects = await self.objects()
         living = {one["metadata"]["uid"] for one in objects["AgentPool"]}
-        # What a pool leaves in Redis is swept by the next resync, which is not waited for here.
-        redis = [one for one in await self.in_redis() if any(uid in one for uid in living)]
+        kept = [one for uid in living for one in Shelf(self._redis, uid).values()]
+        stored = [f"store keeps {one.project_id}" for one in kept]
+        # What a pool leaves in Redis is swept by the next full look; see `swept`.
+        redis = [one for one in self.in_redis() if any(uid in one for uid in living)]
         known = {
             InstanceKey(
                 self.name, POOL, "acme", one["spec"]["project"]
@@ -205,11 +222,17 @@ class Lane:
         }
         return snapshot(objects, [*held, *stored, *redis], known | {self.name: "<lane>"})
 
-    async def in_redis(self) -> list[str]:
+    def in_redis(self) -> list[str]:
         """Users and keys of pools in Redis."""
-        users = await self._redis.execute_command("ACL", "USERS")
-        keys = [key.decode() async for key in self._redis.scan_iter("ap:*")]
-        return [f"redis has {one}" for one in [*(user.decode() for user in users), *keys]]
+        users = [user.decode() for user in self._redis.execute_command("ACL", "USERS")]
+        keys = [key.decode() for key in self._redis.scan_iter("ap:*")]
+        return [f"redis has {one}" for one in (*users, *keys) if one != "default"]
+
+    async def swept(self, seconds: float = CONVERGE_SECONDS) -> list[str]:
+        """Wait until nothing of any pool is in Redis; what still is."""
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: not self.in_redis(), seconds)
+        return self.in_redis()
 
     async def remove(self) -> None:
         """Delete all pools and declared instances, by their user."""
@@ -218,7 +241,7 @@ class Lane:
                 await self._delete(kind, body)
 
     async def _delete(self, kind: Kind, body: Object) -> None:
-        await self.client.delete(kind, self.name, body["metadata"]["name"], body["metadata"]["uid"])
+        await self.mirror.delete(kind, self.name, body["metadata"]["name"], body["metadata"]["uid"])
 
     async def collect(self) -> None:
         """Delete what belongs to nothing that is there: the garbage collector's work, for ever."""
@@ -228,51 +251,55 @@ class Lane:
                 await self._collect()
 
     async def _collect(self) -> None:
-        # What is owned before what owns: an owner that is missing then was there, and is gone.
+        if not _orphans(await self.objects()):
+            return
+        # Watches of two kinds may differ by a moment; a look at what is owned before what owns may not: an
+        # owner that is missing then was there, and is gone.
         kinds = (PODS, SECRETS, SERVICES, BUDGETS, DEPLOYMENTS, INSTANCES, POOLS)
         found = {kind: await self.client.list(kind, self.name) for kind in kinds}
-        living = {one["metadata"]["uid"] for bodies in found.values() for one in bodies}
-        deployments = {one["metadata"]["name"] for one in found[DEPLOYMENTS]}
-        for kind in OWNED:
-            for body in found[kind]:
-                owners = body["metadata"].get("ownerReferences") or ()
-                orphan = bool(owners) and all(one["uid"] not in living for one in owners)
-                replica = kind is PODS and not owners and body["metadata"]["name"][:-7] not in deployments
-                if orphan or replica:
-                    await self._delete(kind, body)
+        for kind, body in _orphans({kind.kind: bodies for kind, bodies in found.items()}):
+            await self._delete(kind, body)
 
     async def settle(self, quiet_seconds: float = QUIET_SECONDS) -> tuple[str, ...]:
         """The state once it is stable and nobody wrote for a while; raises TimeoutError."""
-        async with asyncio.timeout(CONVERGE_SECONDS):
-            last = await self.state()
-            writes, since = self._written(), time.monotonic()
-            while time.monotonic() - since < quiet_seconds:
-                await asyncio.sleep(0.2)
-                await self.supervise()
-                state = await self.state()
-                if state != last or self._written() != writes:
-                    last, writes, since = state, self._written(), time.monotonic()
-            return last
+        last: tuple[str, ...] = ()
+        writes, since = -1, time.monotonic()
+
+        async def quiet() -> bool:
+            nonlocal last, writes, since
+            await self.supervise()
+            state = await self.state()
+            if state != last or self._written() != writes:
+                last, writes, since = state, self._written(), time.monotonic()
+            return time.monotonic() - since >= quiet_seconds
+
+        await until(quiet, CONVERGE_SECONDS)
+        return last
 
     def _written(self) -> int:
         return sum(len(proxy.writes) for proxy, _ in self._proxies)
 
     async def becomes(self, wanted: tuple[str, ...], seconds: float = CONVERGE_SECONDS) -> tuple[str, ...]:
         """Wait until the state is the wanted one and stays so; the last state seen, wanted or not."""
-        end = time.monotonic() + seconds
-        while True:
+        state: tuple[str, ...] = ()
+
+        async def is_wanted() -> bool:
+            nonlocal state
+            await self.supervise()
             state = await self.state()
             if state == wanted:
-                await asyncio.sleep(0.3)
-                if await self.state() == wanted:
-                    return wanted
-            if time.monotonic() > end:
-                return state
-            await asyncio.sleep(0.15)
-            await self.supervise()
+                await asyncio.sleep(STAYS_SECONDS)
+                state = await self.state()
+            return state == wanted
+
+        with contextlib.suppress(TimeoutError):
+            await until(is_wanted, seconds)
+        return state
 
     async def clear(self) -> None:
-        """Have the lane empty, by force, with no operator."""
+        """Have the lane as it was at first: by force, with no operator."""
+        self.clean = self.node.stuck = False
+        self.resync_seconds, self.lease_seconds = 300.0, LEASE_SECONDS
         await self.kill()
         for kind in (*OWNED, POOLS):
             for body in await self.client.list(kind, self.name):
@@ -280,28 +307,45 @@ class Lane:
                     await self._delete(kind, body)
         await until(lambda: not self.node.hosts, CONVERGE_SECONDS)
         self.node.forget()
-        await self._redis.flushall()
-        for user in await self._redis.execute_command("ACL", "USERS"):
+        self._redis.flushall()
+        for user in self._redis.execute_command("ACL", "USERS"):
             if user != b"default":
-                await self._redis.execute_command("ACL", "DELUSER", user)
+                self._redis.execute_command("ACL", "DELUSER", user)
         for proxy, _ in self._proxies:
             proxy.thaw()
             proxy.reset_count()
+            proxy.keep_lists = False
 
     async def close(self) -> None:
         """End the hosts and the connection to Redis."""
         await self.node.close()
-        await self._redis.aclose()
+        self._redis.close()
+
+
+def _orphans(found: Mapping[str, list[Object]]) -> list[tuple[Kind, Object]]:
+    """What belongs to nothing that is there, given everything by kind."""
+    living = {one["metadata"]["uid"] for bodies in found.values() for one in bodies}
+    deployments = {one["metadata"]["name"] for one in found[DEPLOYMENTS.kind]}
+    orphans = []
+    for kind in OWNED:
+        for body in found[kind.kind]:
+            owners = body["metadata"].get("ownerReferences") or ()
+            orphan = bool(owners) and all(one["uid"] not in living for one in owners)
+            replica = kind is PODS and not owners and body["metadata"]["name"][:-7] not in deployments
+            if orphan or replica:
+                orphans.append((kind, body))
+    return orphans
 
 
 async def until(check: Callable[[], bool | Awaitable[bool]], seconds: float) -> None:
-    """As `support.waiting.eventually`, at a pace that leaves the processor to others."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = check()
-            if found if isinstance(found, bool) else await found:
-                return
-            await asyncio.sleep(0.1)
+    """Wait until a check says yes; raises TimeoutError. Time is counted in looks: on a machine that is too
+    busy to look, what is waited for is no faster either."""
+    for _ in range(math.ceil(seconds / LOOK_SECONDS)):
+        found = check()
+        if found if isinstance(found, bool) else await found:
+            return
+        await asyncio.sleep(LOOK_SECONDS)
+    raise TimeoutError(f"not in {seconds:g} s")
 
 
 async def _keep_namespace(api: ApiServer, name: str) -> None:
@@ -320,7 +364,8 @@ async def open_lane(api: ApiServer, client: KubeClient) -> AsyncIterator[Lane]:
         await _keep_namespace(api, name)
         secret = {"metadata": {"name": REDIS_ADMIN_SECRET}, "stringData": {"url": redis.tcp_url}}
         await client.apply(SECRETS, name, secret)
-        lane = Lane(client, name, number, folder, redis)
+        mirror = await stack.enter_async_context(open_mirror(api, client, name, KINDS))
+        lane = Lane(mirror, client, number, folder, redis.url)
         for place in range(2):
             ca_file = api.kubeconfig.parent / "apiserver.crt"
             proxy = await stack.enter_async_context(open_proxy(api.url, ca_file=ca_file, token=TOKEN))

@@ -9,16 +9,16 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from agentpool_core.cluster import HOST_PORT
+from redis import Redis
+
+from agentpool_core.cluster import HOST_PORT, LABEL_POOL_UID
 from agentpool_core.config import EffectivePool
 from agentpool_operator.kube.kinds import PODS, Kind, KubeError, Object
-from agentpool_proto.v1 import types_pb2
+from faults.shelf import PoolStore
 from support.fake_deployments import DeploymentController
 from support.fake_hosts import PodHost, SimulatedNode, running, waiting
 
-POLL_SECONDS = 0.1
-
-
+POLL_SECONDS = 0.05
 DRAIN_SECONDS = 0.1
 """How long a drained host lives on: its last words reach who listens."""
 
@@ -42,6 +42,9 @@ class _Graceful:
 class LaneNode(SimulatedNode):
     """Runs the pods of one namespace on 127.<number>.x.y.
 
+    Args:
+        redis: holds what hosts save.
+
     Attributes:
         stuck: no pod ever runs, as when none can be scheduled.
     """
@@ -54,8 +57,11 @@ class LaneNode(SimulatedNode):
         broken: frozenset[str],
         namespace: str,
         number: int,
+        redis: Redis,
     ) -> None:
         super().__init__(client, pool, verifier, broken, namespace)
+        self._redis = redis
+        self._stores: dict[str, PoolStore] = {}
         # Other runs on this machine have other process ids, and so other addresses.
         place = 10 + (os.getpid() * 7 + number) % 240
         self._addresses = (f"127.{place}.{high}.{low}" for high in itertools.count() for low in range(1, 250))
@@ -86,16 +92,14 @@ class LaneNode(SimulatedNode):
             for instance_id in list(host.instances):
                 host.leave(instance_id)
 
-    def stored(self) -> list[types_pb2.Instance]:
-        """Instances that nobody holds, but whose state is kept."""
-        return list(self.store.__dict__.get("shelf", {}).values())
+    def store_of(self, body: Object) -> PoolStore:
+        """One for each pool: a pool made anew has another UID, and with it another place in the store."""
+        uid = body["metadata"]["labels"][LABEL_POOL_UID]
+        return self._stores.setdefault(uid, PoolStore(self._redis, uid))
 
     def forget(self) -> None:
-        """Have a store that knows nothing, and a count of pods from the beginning."""
-        self.store.owners.clear()
-        self.store.answers.clear()
-        for name in ("shelf", "records"):
-            self.store.__dict__.pop(name, None)
+        """Count pods from the beginning."""
+        self._stores.clear()
         self.most.clear()
 
     async def _start(self, body: Object) -> None:
@@ -106,7 +110,7 @@ class LaneNode(SimulatedNode):
             if not body["status"].get("containerStatuses"):
                 await self._status(metadata["name"], waiting(image))
             return
-        host = PodHost(self._pool, self._verifier(), body, self.store)
+        host = PodHost(self._pool, self._verifier(), body, self.store_of(body))
         address = next(self._addresses)
         await host.start(HOST_PORT, address)
         self.hosts[metadata["uid"]] = host

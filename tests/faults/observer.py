@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,10 +15,10 @@ from agentpool_operator.kube.client import path_of
 from agentpool_operator.kube.kinds import BUDGETS, DEPLOYMENTS, INSTANCES, PODS, POOLS, SERVICES, Kind
 from faults.history import Bounds, Entry, Held, Rest, Seen, Wrote, check
 from faults.lane import Lane
-from support.apiserver import TOKEN, ApiServer
+from faults.mirror import open_session
+from support.apiserver import ApiServer
 
 KINDS = (POOLS, INSTANCES, PODS, DEPLOYMENTS, SERVICES, BUDGETS)
-LINE_BYTES = 2**22
 LOOK_SECONDS = 0.1
 
 
@@ -83,13 +82,7 @@ class Observer:
 @asynccontextmanager
 async def observed(lane: Lane, api: ApiServer) -> AsyncIterator[Observer]:
     """Record until the end of the block."""
-    trust = ssl.create_default_context(cafile=str(api.kubeconfig.parent / "apiserver.crt"))
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    connector = aiohttp.TCPConnector(ssl=trust, limit=0)
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(
-        api.url, connector=connector, headers=headers, timeout=timeout, read_bufsize=LINE_BYTES
-    ) as session:
+    async with open_session(api) as session:
         observer = Observer(lane, session)
         tasks = [asyncio.create_task(observer.watch(kind)) for kind in KINDS]
         tasks.append(asyncio.create_task(observer.look()))

@@ -22,7 +22,6 @@ LEARN_QUIET_SECONDS = 7.0
 
 
 async def _create(lane: Lane) -> None:
-    # A pool made anew has another UID, and with it another place in the store.
     lane.node.forget()
     await lane.pool(CREATED)
     await lane.instance("vip", tier="HOT")
@@ -78,7 +77,7 @@ class Learned:
 async def ready(lane: Lane) -> bool:
     """Whether all pools and instances say that they are what their users want now."""
     for kind in (POOLS, INSTANCES):
-        for body in await lane.client.list(kind, lane.name):
+        for body in await lane.mirror.list(kind, lane.name):
             status = body.get("status") or {}
             if status.get("observedGeneration") != body["metadata"]["generation"]:
                 return False
@@ -90,7 +89,10 @@ async def ready(lane: Lane) -> bool:
 
 
 async def learn(lane: Lane) -> Learned:
-    """Run all phases without a fault."""
+    """Have an operator lead, and run all phases without a fault."""
+    await lane.start()
+    await lane.ready()
+    await lane.watches()
     states, writes = {}, {}
     for phase in PHASES:
         lane.proxy.reset_count()
@@ -99,10 +101,3 @@ async def learn(lane: Lane) -> Learned:
         states[phase.name] = await lane.settle(LEARN_QUIET_SECONDS)
         writes[phase.name] = tuple(str(call) for call in lane.proxy.writes)
     return Learned(states, writes)
-
-
-async def prepare(lane: Lane) -> None:
-    """Have an operator lead."""
-    await lane.start()
-    await lane.ready()
-    await lane.watches()

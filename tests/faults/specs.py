@@ -273,7 +273,7 @@ class Live:
 
     async def _told(self) -> str:
         """Reasons of the conditions of this generation that are not good news; empty: not told yet."""
-        body = await self.lane.client.get(POOLS, self.lane.name, POOL)
+        body = await self.lane.mirror.get(POOLS, self.lane.name, POOL)
         assert body is not None
         generation = body["metadata"]["generation"]
         conditions = (body.get("status") or {}).get("conditions") or ()
@@ -282,7 +282,7 @@ class Live:
         return ", ".join(one["reason"] for one in bad)
 
     async def _effective(self) -> Object:
-        body = await self.lane.client.get(POOLS, self.lane.name, POOL)
+        body = await self.lane.mirror.get(POOLS, self.lane.name, POOL)
         effective: Object = ((body or {}).get("status") or {}).get("effective") or {}
         return effective
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any
 
 import grpc
@@ -24,11 +24,19 @@ Script = Callable[["FakeHost", host_pb2.HostInvokeRequest, Context], AsyncIterat
 
 
 class Ownership:
-    """What a shared store would hold: the owner of each instance."""
+    """What a shared store would hold.
+
+    Attributes:
+        owners: of instances.
+        records: instances as they were when they were claimed.
+        shelf: instances that nobody holds.
+    """
 
     def __init__(self) -> None:
         self.owners: dict[str, Incarnation] = {}
         self.answers: dict[str, bytes] = {}
+        self.records: dict[str, types_pb2.Instance] = {}
+        self.shelf: MutableMapping[str, types_pb2.Instance] = {}
 
     def claim(self, instance_id: str, host: FakeHost, ended: frozenset[Incarnation]) -> None:
         """Take an instance, or NotOwner."""

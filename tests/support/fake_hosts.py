@@ -89,7 +89,7 @@ class PodHost(FakeHost):
     async def Resume(self, request: host_pb2.InstanceRequest, context: Context) -> types_pb2.Instance:
         """Hold it again."""
         self._check(context, Verb.RESUME)
-        stored = self.shelf.pop(request.instance_id, None)
+        stored = self.store.shelf.pop(request.instance_id, None)
         if stored is None:
             raise InstanceNotFound(f"no {request.instance_id}")
         return self.hold(stored.tenant_id, stored.project_id, stored.tier)
@@ -97,7 +97,7 @@ class PodHost(FakeHost):
     async def Terminate(self, request: host_pb2.InstanceRequest, context: Context) -> types_pb2.Instance:
         """Erase it, wherever it was."""
         self._check(context, Verb.TERMINATE)
-        stored = self.shelf.pop(request.instance_id, None)
+        stored = self.store.shelf.pop(request.instance_id, None)
         one = self.instances.get(request.instance_id) or stored
         if one is None:
             raise InstanceNotFound(f"no {request.instance_id}")
@@ -127,6 +127,8 @@ class PodHost(FakeHost):
             self.leave(one.id)
         elif here is not None:
             self.keep(one)
+        else:
+            self.store.shelf[one.id] = one
         return one
 
     async def Get(self, request: host_pb2.InstanceRequest, context: Context) -> types_pb2.Instance:
@@ -144,29 +146,18 @@ class PodHost(FakeHost):
 
     def known(self) -> dict[str, types_pb2.Instance]:
         """What the store knows: an owner is named until it releases, alive or not."""
-        held = {id_: _owned(self.records[id_]) for id_ in self.store.owners if id_ in self.records}
-        return held | self.shelf
-
-    @property
-    def records(self) -> dict[str, types_pb2.Instance]:
-        """Instances as they were when they were claimed."""
-        found: dict[str, types_pb2.Instance] = self.store.__dict__.setdefault("records", {})
-        return found
+        store = self.store
+        held = {id_: _owned(store.records[id_]) for id_ in store.owners if id_ in store.records}
+        return {**held, **store.shelf}
 
     def hold(
         self, tenant_id: str, project_id: str, tier: str = "WARM", state: str = "READY"
     ) -> types_pb2.Instance:
         """Have an instance, and have the store know it."""
-        self.shelf.pop(self.key_id(tenant_id, project_id), None)
+        self.store.shelf.pop(self.key_id(tenant_id, project_id), None)
         one = super().hold(tenant_id, project_id, tier, state)
-        self.records[one.id] = one
+        self.store.records[one.id] = one
         return one
-
-    @property
-    def shelf(self) -> dict[str, types_pb2.Instance]:
-        """Instances that nobody holds, in the store that the hosts of a test share."""
-        found: dict[str, types_pb2.Instance] = self.store.__dict__.setdefault("shelf", {})
-        return found
 
     def keep(self, one: types_pb2.Instance) -> None:
         """Tell the watchers of an instance that looks different."""
@@ -188,7 +179,7 @@ class PodHost(FakeHost):
         one = paused or self.instances[instance_id]
         one.state, one.pod, one.epoch = "PAUSED", "", 0
         one.reason = one.reason or "Evicted"
-        self.shelf[instance_id] = one
+        self.store.shelf[instance_id] = one
         self.drop(instance_id)
 
 
@@ -238,6 +229,10 @@ class SimulatedNode:
         """The host of a pod by name."""
         return next(host for host in self.hosts.values() if host.pod == name)
 
+    def store_of(self, body: Object) -> Ownership:
+        """The store that the hosts of a pod's pool share."""
+        return self.store
+
     async def run(self) -> None:
         """Look after pods for ever."""
         while True:
@@ -272,7 +267,7 @@ class SimulatedNode:
             if not body["status"].get("containerStatuses"):
                 await self._status(metadata["name"], waiting(image))
             return
-        host = PodHost(self._pool, self._verifier(), body, self.store)
+        host = PodHost(self._pool, self._verifier(), body, self.store_of(body))
         await host.start()
         self.hosts[metadata["uid"]] = host
         await self._status(metadata["name"], running(image))

@@ -9,7 +9,7 @@ from agentpool_operator.cache import Cache, InstanceRef
 from agentpool_operator.kube.kinds import Object
 from agentpool_operator.queue import Key, Subject, WorkQueue
 
-ADDED, DELETED = "ADDED", "DELETED"
+DELETED = "DELETED"
 
 
 class Doors:
@@ -48,9 +48,6 @@ class Doors:
             ref = self._cache.instance_drop(namespace, name)
         else:
             ref = self._cache.instance_put(body)
-            if kind == ADDED:
-                # The operator's own record is known before its event comes; nobody has looked at it yet.
-                ref = self._cache.instance(namespace, name)
         if ref is not None:
             # Which of several stands for the instance may be another one now.
             for one in (ref, *self._cache.doubles(ref)):

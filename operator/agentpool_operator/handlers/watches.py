@@ -22,6 +22,8 @@ from agentpool_operator.kube.kinds import Object
 LOOK_SECONDS = 15.0
 """How often the watches are counted."""
 END_SECONDS = 10.0
+LET_GO_SECONDS = 0.25
+"""kopf closes its connections without waiting for the end of TLS; its loop lives on for that long."""
 HAND_OVER_SECONDS = 60.0
 """How long an event may wait for the operator's loop; it holds up the events of its object alone."""
 
@@ -90,15 +92,18 @@ async def watched(operator: Coroutine[Any, Any, None], look_seconds: float = LOO
     resync alone."""
     running = asyncio.get_running_loop().create_task(operator, name="kopf")
     most = 0
-    while not running.done():
-        await asyncio.wait([running], timeout=look_seconds)
-        living = sum(task.get_name().startswith("watcher for ") for task in asyncio.all_tasks())
-        most = max(most, living)
-        if living < most and not running.done():
-            running.cancel()
-            await asyncio.wait([running], timeout=END_SECONDS)
-            raise WatchesEnded(f"{most - living} of {most} watches ended")
-    running.result()
+    try:
+        while not running.done():
+            await asyncio.wait([running], timeout=look_seconds)
+            living = sum(task.get_name().startswith("watcher for ") for task in asyncio.all_tasks())
+            most = max(most, living)
+            if living < most and not running.done():
+                running.cancel()
+                await asyncio.wait([running], timeout=END_SECONDS)
+                raise WatchesEnded(f"{most - living} of {most} watches ended")
+        running.result()
+    finally:
+        await asyncio.sleep(LET_GO_SECONDS)
 
 
 def register(registry: kopf.OperatorRegistry, doors: Doors, loop: asyncio.AbstractEventLoop) -> None:

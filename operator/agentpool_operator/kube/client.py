@@ -21,7 +21,7 @@ from agentpool_core.cluster import FIELD_MANAGER
 from agentpool_operator.kube.kinds import PODS, Conflict, Gone, Kind, KubeError, Object, Refused, Retry
 
 REQUEST_SECONDS = 4.0
-"""Bound of each request: with the leader's margin, a write ends before another leader can begin."""
+"""Bound of each request of a leader: with its margin, a write ends before another leader can begin."""
 PAGE = 500
 """Objects of one answer to a list."""
 
@@ -58,6 +58,7 @@ class KubeClient:
     Args:
         guard: called before each write; raises NotLeader.
         observe: told of each call: verb, kind, result, seconds.
+        seconds: bound of each request.
     """
 
     def __init__(
@@ -65,14 +66,16 @@ class KubeClient:
         api: ApiClient,
         guard: Callable[[], None] = lambda: None,
         observe: Callable[[str, str, str, float], None] = lambda *_: None,
+        seconds: float = REQUEST_SECONDS,
     ) -> None:
         self._api = api
         self._guard = guard
         self._observe = observe
+        self._seconds = seconds
 
     def guarded(self, guard: Callable[[], None]) -> KubeClient:
         """The same connection, with another guard."""
-        return KubeClient(self._api, guard, self._observe)
+        return KubeClient(self._api, guard, self._observe, self._seconds)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """See Cluster."""
@@ -163,7 +166,7 @@ class KubeClient:
     ) -> Object:
         headers = {"Accept": _JSON, "Content-Type": content_type}
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 _, url, headers, _, _ = await self._api.param_serialize(
                     method, path, header_params=headers, auth_settings=["BearerToken"]
                 )

@@ -33,6 +33,7 @@ from agentpool_operator.kube.kinds import (
 from agentpool_operator.plan.expected import Expected
 from agentpool_operator.plan.own import OwnWish
 from agentpool_operator.plan.views import AwaitedView, HeldView, PodView, Trouble
+from agentpool_operator.queue import Key, Subject
 from agentpool_operator.reconcile.parts import Parts
 from agentpool_operator.report.conditions import Problem
 
@@ -151,6 +152,8 @@ class Pods:
         if "deletionTimestamp" in body["metadata"]:
             return None
         self._parts.cache.instance_put(body)
+        # Its event brings nothing new, and may never come: a watch that begins anew lists without events.
+        self._parts.queue.add(Key(Subject.INSTANCE, owner.namespace, body["metadata"]["name"]))
         return self._parts.cache.standing_for(held.id)
 
     async def _resize(self, owner: Owner, pod: PodView, resources: dict[str, Any], effects: Effects) -> None:

@@ -3,7 +3,8 @@
 
 A pool's user reaches the keys below the pool's UID and nothing else: not other pools' keys, not their names,
 not the server's settings. Which pools this operator gave users to is kept in Redis itself, so that two
-operators on one Redis leave each other's pools alone.
+operators on one Redis leave each other's pools alone: in a hash, and on each user, for a Redis that lost its
+data may have kept its users.
 """
 
 from __future__ import annotations
@@ -57,11 +58,10 @@ class PoolAccess:
         """The password as Redis keeps it."""
         return hashlib.sha256(self.password.encode()).hexdigest()
 
-    @property
-    def rules(self) -> tuple[str, ...]:
-        """What the user may."""
+    def rules(self, registry: str) -> tuple[str, ...]:
+        """What the user may. The channel tells whose user it is: no command for channels is among those."""
         pattern = "~" + StoreKeys(self.uid).prefix + "*"
-        return ("reset", "on", f"#{self.digest}", "resetchannels", pattern, *COMMANDS)
+        return ("reset", "on", f"#{self.digest}", "resetchannels", f"&{registry}", pattern, *COMMANDS)
 
 
 def pool_url(admin_url: str, access: PoolAccess) -> str:
@@ -100,9 +100,9 @@ class StoreAdmin:
         wanted = access.digest + " ".join(COMMANDS)
         if not force and self._granted.get(access.uid) == wanted:
             return
-        before = await self._line(access.user)
-        await self._do("ACL", "SETUSER", access.user, *access.rules)
-        await self._on_replicas("ACL", "SETUSER", access.user, *access.rules)
+        before, rules = await self._line(access.user), access.rules(self._registry)
+        await self._do("ACL", "SETUSER", access.user, *rules)
+        await self._on_replicas("ACL", "SETUSER", access.user, *rules)
         if before != await self._line(access.user):
             await self._save()
             log.info("store_user_set", pool_uid=access.uid)
@@ -122,8 +122,8 @@ class StoreAdmin:
 
     async def sweep(self, living: Collection[str]) -> list[str]:
         """Remove users and keys of pools of this operator that live no more; returns their UIDs."""
-        known = await self._do("HKEYS", self._registry)
-        gone = [uid for uid in known if uid not in living]
+        known = {*await self._do("HKEYS", self._registry), *await self._marked()}
+        gone = sorted(known.difference(living))
         for uid in gone:
             # First the user, whose connections end with it: nobody writes any more. Then the keys.
             await self._do("ACL", "DELUSER", USER_PREFIX + uid)
@@ -153,6 +153,12 @@ class StoreAdmin:
     async def close(self) -> None:
         """Drop connections."""
         await self._servers.close()
+
+    async def _marked(self) -> list[str]:
+        """UIDs of the pools whose users say that they are this operator's."""
+        lines = [line.split() for line in await self._do("ACL", "LIST")]
+        mine = [line[1] for line in lines if f"&{self._registry}" in line]
+        return [user.removeprefix(USER_PREFIX) for user in mine if user.startswith(USER_PREFIX)]
 
     async def _line(self, user: str) -> str:
         lines: list[str] = await self._do("ACL", "LIST")

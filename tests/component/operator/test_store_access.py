@@ -63,6 +63,7 @@ FORBIDDEN = [
     ("FLUSHALL",),
     ("CLIENT", "LIST"),
     ("PUBLISH", "channel", "x"),
+    ("PUBLISH", "agentpool:pools:release", "x"),
     ("SHUTDOWN", "NOSAVE"),
 ]
 
@@ -113,6 +114,22 @@ async def test_only_pools_of_this_operator_that_are_gone_are_swept(
     assert OTHER.user in await root.execute_command("ACL", "USERS")
     assert MINE.user not in await root.execute_command("ACL", "USERS")
     assert [key async for key in root.scan_iter("ap:*")] == ["ap:{uid-2}:generation"]
+    await root.aclose()
+    await stranger.close()
+
+
+async def test_users_of_pools_that_went_while_the_data_was_lost_are_swept_too(
+    server: RedisServer, admin: StoreAdmin
+) -> None:
+    stranger = StoreAdmin(server.tcp_url, "another-release")
+    await admin.grant(MINE, "default/support")
+    await stranger.grant(OTHER, "default/other")
+    root = Redis.from_url(server.tcp_url, protocol=2, decode_responses=True)
+    await root.flushall()
+    assert await admin.sweep([MINE.uid]) == []
+    assert await admin.sweep([]) == [MINE.uid]
+    users = await root.execute_command("ACL", "USERS")
+    assert (MINE.user in users, OTHER.user in users) == (False, True)
     await root.aclose()
     await stranger.close()
 

@@ -129,7 +129,7 @@ async def test_a_hot_instance_has_a_pod_at_all_times(scene: Scene) -> None:
 
     def erased() -> bool:
         held = [one for host in scene.node.hosts.values() for one in host.instances]
-        return not held and not scene.node.store.__dict__.get("shelf")
+        return not held and not scene.node.store.shelf
 
     await scene.until(erased)
     await scene.until(no_pod)

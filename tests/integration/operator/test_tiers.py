@@ -58,7 +58,7 @@ async def test_one_that_is_evicted_is_told_without_being_woken(scene: Scene) -> 
     host.arrive("acme", "vip", "WARM")
     host.leave(VIP)
     await scene.instance("vip", "vip")
-    await scene.until(lambda: host.shelf[VIP].declared_uid != "")
+    await scene.until(lambda: host.store.shelf[VIP].declared_uid != "")
     assert (host.activated, list(host.instances)) == ([], [])
 
 
@@ -97,7 +97,7 @@ async def test_a_hot_instance_declared_warm_gives_its_pod_back_and_keeps_its_sta
         return not await scene.pods("hot")
 
     await scene.until(retired)
-    assert host.shelf[VIP].tier == "WARM"
+    assert host.store.shelf[VIP].tier == "WARM"
     assert "terminate" not in host.calls
 
 

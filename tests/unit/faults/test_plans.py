@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faults.crashes import Point, lives, sample
+from faults.crashes import Point, lives
 from faults.findings import Findings, table
 from faults.planted import PLANTS
 from faults.regressions import KNOWN_BUGS, RACES, missing
@@ -17,6 +17,7 @@ from faults.schema import Mutation, draw, fields, mutate, spec_schema
 from faults.stale import CASES
 from faults.state import difference, snapshot, without_history
 from faults.stores import TROUBLES, exactly_once
+from faults.suites import failed, passed, runs
 from support.faultplan import Answer, Call, EventRule, Pass, Rule, counts, read_call
 
 REQUESTS = {
@@ -118,15 +119,6 @@ def test_lives_have_a_crash_before_and_after_every_write(writes: dict[str, int])
     assert len(points) == len(wanted)
 
 
-@given(st.integers(0, 40), st.integers(1, 50))
-def test_a_sample_has_the_first_and_the_last(count: int, most: int) -> None:
-    every = lives({"create": count})
-    chosen = sample(every, most)
-    assert len(chosen) == min(most, len(every))
-    if every and most > 1:
-        assert (chosen[0], chosen[-1]) == (every[0], every[-1])
-
-
 def test_mutations_reach_most_fields_and_are_the_same_each_time() -> None:
     schema = spec_schema()
     drawn = draw(80, 20, schema)
@@ -178,6 +170,38 @@ def test_every_fault_case_of_the_tables_of_bugs_is_there() -> None:
         if test.startswith("faults: ")
     }
     assert named <= known
+
+
+def test_a_file_that_is_run_as_a_whole_is_not_run_twice_and_the_model_runs_by_itself() -> None:
+    named = ["tests/a.py::*", "tests/a.py::test_one", "tests/b.py::test_two", "tests/model/m.py::*"]
+    assert runs([*named, "tests/e2e/c.py::*"]) == [
+        ["tests/a.py", "tests/b.py::test_two"],
+        ["tests/model/m.py"],
+    ]
+
+
+TWICE = """
+FAILED tests/a.py::test_one - TimeoutError
+1 failed, 41 passed in 3 s
+=== short test summary info ===
+FAILED tests/a.py::test_one - AssertionError
+1 failed in 1 s
+"""
+
+
+def test_what_failed_is_what_failed_at_the_last_try() -> None:
+    assert failed(TWICE) == ["FAILED tests/a.py::test_one - AssertionError"]
+    assert passed(TWICE) == 41
+    assert (failed(""), passed("")) == ([], 0)
+
+
+def test_the_table_says_how_many_of_how_many() -> None:
+    findings = Findings()
+    findings.tried["stale views"] = 3
+    findings.of |= {"stale views": 17, "crash points": 102}
+    words = [" ".join(line.split()) for line in table(findings).splitlines()]
+    assert "stale views 3 of 17" in words
+    assert "crash points 0 of 102" in words
 
 
 def test_the_table_tells_of_violations_and_of_bugs_that_were_not_found() -> None:

@@ -149,10 +149,3 @@ async def test_a_double_has_the_other_looked_at_too() -> None:
     scene.doors.instance("ADDED", instance("second"))
     both = [Key(Subject.INSTANCE, "default", name) for name in ("first", "second")]
     assert await scene.keys() == [*both, POOL]
-
-
-async def test_a_record_that_the_operator_just_made_is_looked_at_when_its_event_comes() -> None:
-    scene = Scene()
-    scene.cache.instance_put(instance())
-    scene.doors.instance("ADDED", instance())
-    assert await scene.keys() == [Key(Subject.INSTANCE, "default", "vip"), POOL]

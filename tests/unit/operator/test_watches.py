@@ -45,3 +45,13 @@ async def test_a_stop_in_good_order_is_no_error() -> None:
         await asyncio.sleep(0)
 
     await watched(ends(), 0.01)
+
+
+def test_what_kopf_closes_has_time_to_end() -> None:
+    ended: list[str] = []
+
+    async def closes() -> None:
+        asyncio.get_running_loop().call_later(0.1, ended.append, "a connection")
+
+    asyncio.run(watched(closes(), 0.01))
+    assert ended
