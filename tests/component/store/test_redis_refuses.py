@@ -167,6 +167,25 @@ async def test_a_record_of_a_wrong_type_keeps_no_other_from_being_removed(
         await store.read(EVICTED.instance_id)
 
 
+@pytest.mark.parametrize("memory", ["0", "1mb"], ids=["memory left", "a full store"])
+async def test_a_record_of_a_wrong_type_keeps_no_other_from_being_released(
+    store: RedisStore, raw: Redis, memory: str
+) -> None:
+    keys = [InstanceKey("ns", "pool", "tenant", f"project-{number}") for number in range(4)]
+    for key in keys:
+        await store.claim(Claim(key, A1, Tier.WARM))
+    # Members are gone through by their names: there are others in front of it and behind it.
+    damaged = sorted(keys, key=lambda key: key.instance_id)[1]
+    await raw.delete(KEYS.record(damaged.instance_id))
+    await raw.rpush(KEYS.record(damaged.instance_id), "not ours")
+    await raw.config_set("maxmemory", memory)
+    assert await store.reap(A1) == 3
+    await raw.config_set("maxmemory", "0")
+    for key in keys:
+        if key != damaged:
+            assert (await store.claim(Claim(key, B1, Tier.WARM))).owner == B1
+
+
 ENDS: dict[str, Call] = {
     "erase": lambda store, owned: store.erase(KEY.instance_id, A1),
     "prune": lambda store, owned: store.prune(4e9),

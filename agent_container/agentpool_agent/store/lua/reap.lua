@@ -5,10 +5,12 @@
 check_pool()
 local released = 0
 for i = 5, #ARGV do
-  if redis.call('HGET', KEYS[i], 'owner') == ARGV[4] then
+  -- A record of a wrong type tells nothing, and must not keep the others from being released.
+  local owner = redis.pcall('HGET', KEYS[i], 'owner')
+  if owner == ARGV[4] then
     vacate(KEYS[i], ARGV[i], 'Evicted')
     released = released + 1
-  else
+  elseif type(owner) ~= 'table' then
     -- A member without its record would be found again for ever.
     redis.call('ZREM', OWNERS, ARGV[4] .. '|' .. ARGV[i])
   end
