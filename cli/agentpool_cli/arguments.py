@@ -125,7 +125,9 @@ def _add_dev(commands: argparse._SubParsersAction[_Parser]) -> None:
         description="Run the pool of a manifest as processes on this machine. Ends with Ctrl-C.",
     )
     dev.add_argument("manifest", help="file with one AgentPool")
-    dev.add_argument("--redis", metavar="URL", help="keep state in this Redis (default: in memory)")
+    dev.add_argument(
+        "--redis", metavar="URL", help="keep state in this Redis, also behind Sentinel (default: in memory)"
+    )
     dev.add_argument("--port", type=port, default=8000, help="REST port on 127.0.0.1 (default 8000)")
     dev.add_argument("--grpc-port", type=port, default=9000, help="gRPC port (default 9000)")
     dev.add_argument("--hosts", type=host_count, default=1, help="number of hosts; more than 1 needs --redis")

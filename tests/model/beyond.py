@@ -141,6 +141,6 @@ class StateMachine(PreviousMachine):
         assert all(record.owner or record.updated_at >= older_than for record in kept)
 
     def in_recovery(self) -> bool:
-        if self.lost_noticed is None:
+        if not self.lost or self.lost_noticed is None:
             return False
         return self.now - self.lost_noticed < RECOVERY_SECONDS * 1_000_000 - 100

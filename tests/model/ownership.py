@@ -70,7 +70,7 @@ class HoldersMachine(RuleBasedStateMachine):
 
     def new_life(self, pod: str) -> Host:
         self.lives += 1
-        network = Network(self.client, self.greet)
+        network = Network(self.client, self.greet, self.a_call_arrived)
         owner = Incarnation.draw(pod, self.lives, bytes(4))
         store = RedisStore(
             "unix:///unused",
@@ -107,11 +107,14 @@ class HoldersMachine(RuleBasedStateMachine):
         try:
             return self.run(call)
         except StoreDataLost as lost:
-            if self.lost_noticed is None:
-                self.lost_noticed = self.now
             return lost
         except expected as refused:
             return refused
+
+    def a_call_arrived(self) -> None:
+        """The store looks for its data at each call, whoever makes it and whatever comes of it."""
+        if self.lost_noticed is None:
+            self.lost_noticed = self.now
 
     def granted(self, key: InstanceKey, owned: Ownership) -> None:
         truth = self.truths[key]
@@ -281,8 +284,6 @@ class HoldersMachine(RuleBasedStateMachine):
         late = self.late.pop(pick % len(self.late))
         truth = self.truths[late.key]
         reply = self.run(late.host.network.deliver(late.message, self.tick()))
-        if reply[0] == b"LOST" and self.lost_noticed is None:
-            self.lost_noticed = self.now
         if reply[0] != b"OK":
             return
         name, epoch = late.message[0].name, int(late.message[2][5])

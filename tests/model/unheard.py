@@ -26,8 +26,6 @@ class UnheardMachine(HoldersMachine):
         self.attempt(host.store.save(owned, Write(change)), StoreUnavailable)
         host.network.lose = False
         word = host.network.lost_reply[0]
-        if word == b"LOST" and self.lost_noticed is None:
-            self.lost_noticed = self.now
         if word == b"OK":
             self.written(key, owned)
             self.changed(host, key, change)

@@ -19,9 +19,12 @@ class Network:
     """A client whose next message can be held back, to arrive later, after its sender gave up; or whose reply
     can be lost."""
 
-    def __init__(self, client: RedisClient, greet: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, client: RedisClient, greet: Callable[[], Awaitable[None]], arrived: Callable[[], None]
+    ) -> None:
         self._client = client
         self._greet = greet
+        self._arrived = arrived
         self.hold = False
         self.lose = False
         self.lost_reply: list[Any] = []
@@ -32,6 +35,7 @@ class Network:
             self.held.append((script, keys, args))
             raise StoreUnavailable("held back", unheard=True)
         reply = await self._client.run(script, keys, args)
+        self._arrived()
         if self.lose:
             self.lost_reply = reply
             raise StoreUnavailable("the reply is lost", unheard=True)
@@ -39,7 +43,9 @@ class Network:
 
     async def deliver(self, message: tuple[Script, Sequence[str], Sequence[Argument]], now: int) -> list[Any]:
         script, keys, args = message
-        return await self._client.run(script, keys, [now, *args[1:]])  # the server's clock reads the arrival
+        reply = await self._client.run(script, keys, [now, *args[1:]])  # the server's clock reads the arrival
+        self._arrived()
+        return reply
 
     async def command(self, *args: Argument) -> Any:
         return await self._client.command(*args)

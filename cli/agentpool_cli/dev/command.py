@@ -12,8 +12,10 @@ from pathlib import Path
 from agentpool_cli.dev.layout import app_directories
 from agentpool_cli.dev.ports import check_free
 from agentpool_core.errors import InvalidRequest
+from agentpool_core.store_address import parse_sentinel
 
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+"""Of one server; those behind Sentinel have schemes of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,8 @@ def checked_options(options: argparse.Namespace) -> DevOptions:
         raise InvalidRequest(
             f"There is no manifest at {manifest}.", remedy="Name a file that holds one AgentPool."
         )
-    if options.redis is not None and not options.redis.startswith(REDIS_SCHEMES):
-        raise InvalidRequest(
-            "--redis is not a URL of a Redis.",
-            remedy="Give it as redis://HOST:PORT, rediss:// or unix://PATH.",
-        )
+    if options.redis is not None:
+        check_redis(options.redis)
     if options.hosts > 1 and options.redis is None:
         raise InvalidRequest(
             f"{options.hosts} hosts cannot share state in memory.",
@@ -76,3 +75,19 @@ def checked_options(options: argparse.Namespace) -> DevOptions:
         state_dir=options.state_dir,
         reload=not options.no_reload,
     )
+
+
+def check_redis(url: str) -> None:
+    """Raise InvalidRequest for what is no address of a Redis; the words show nothing of the URL, which may
+    hold a password."""
+    why = "not a URL of a Redis"
+    try:
+        known = url.startswith(REDIS_SCHEMES) or parse_sentinel(url) is not None
+    except ValueError as exc:
+        known, why = False, f"wrong: {exc}"
+    if not known:
+        raise InvalidRequest(
+            f"--redis is {why}.",
+            remedy="Give it as redis://HOST:PORT, rediss://, unix://PATH, or behind Sentinel as"
+            " redis+sentinel://HOST:PORT,HOST:PORT/SERVICE.",
+        )

@@ -20,6 +20,7 @@ import pytest
 
 from support.dev import ROOT, DevPool, dev_pool
 from support.redis import redis_server
+from support.sentinel import replicated_redis
 
 FIRST_ANSWER_SECONDS = 10.0
 AGENT = """
@@ -201,6 +202,17 @@ def test_with_redis_the_next_run_knows_what_was_acknowledged(app: Path, number: 
             shutil.rmtree(directory, ignore_errors=True)
         with dev_pool(app / "pool.yaml", app, options) as pool:
             assert count(pool)["count"] == 3
+
+
+async def test_a_redis_behind_sentinel_keeps_the_state_when_its_master_dies(app: Path) -> None:
+    with replicated_redis() as redis:
+        await redis.ready()
+        with dev_pool(app / "pool.yaml", app, ("--redis", redis.url)) as pool:
+            assert "Storage     Redis" in pool.banner
+            assert count(pool)["count"] == 1
+            await redis.caught_up()
+            await redis.fail_over()
+            assert count(pool)["count"] == 2
 
 
 def test_a_part_that_dies_comes_back(pool: DevPool) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from agentpool_cli.arguments import build_parser
 from agentpool_cli.dev.banner import Facts, banner
-from agentpool_cli.dev.command import checked_options
+from agentpool_cli.dev.command import check_redis, checked_options
 from agentpool_cli.dev.launch import base_environment, pod_places
 from agentpool_cli.dev.layout import RunDirectory, app_directories, gateway_settings, write
 from agentpool_cli.dev.logs import readable
@@ -98,6 +98,9 @@ OPTIONS = [
     pytest.param(["{dir}/missing.yaml"], "There is no manifest", id="a manifest that is not there"),
     pytest.param(["{file}", "--hosts", "2"], "cannot share state in memory", id="two hosts without Redis"),
     pytest.param(["{file}", "--redis", "localhost"], "not a URL of a Redis", id="a Redis that is no URL"),
+    pytest.param(
+        ["{file}", "--redis", "redis+sentinel://:secret@one:26379"], "names no service", id="no service"
+    ),
 ]
 
 
@@ -108,6 +111,13 @@ def test_options_that_cannot_work_are_refused(argv: list[str], cause: str, tmp_p
     places = [one.format(dir=tmp_path, file=file) for one in argv]
     with pytest.raises(InvalidRequest, match=cause):
         checked_options(build_parser("agentpool").parse_args(["dev", *places]))
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:word@localhost", "rediss://one", "unix:///run/redis", "redis+sentinel://one,two/store"]
+)
+def test_each_way_to_name_a_redis_is_taken(url: str) -> None:
+    check_redis(url)
 
 
 def test_an_app_dir_that_is_not_there_is_refused(tmp_path: Path) -> None:
