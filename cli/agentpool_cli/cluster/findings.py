@@ -189,3 +189,16 @@ def rights(who: str, namespace: str, answers: Mapping[str, bool | None]) -> Iter
         )
     elif not unknown:
         yield ok(subject, f"May {', '.join(answers)} on agentpools in {namespace}.")
+
+
+def audited(who: str, namespace: str, answers: Mapping[str, bool | None]) -> Finding:
+    """What a caller may do beyond an application's rights; the gateway logs each such call. To lack one of
+    these rights is no problem, and to have one may be news."""
+    subject = f"audited rights of {who}"
+    named = {
+        words: [verb for verb, may in answers.items() if may is answer]
+        for words, answer in (("May", True), ("May not", False), ("Not known:", None))
+    }
+    told = [f"{words} {', '.join(verbs)}" for words, verbs in named.items() if verbs]
+    text = f"{'. '.join(told)}, on agentpools in {namespace}."
+    return Finding(Level.UNKNOWN, subject, text) if named["Not known:"] else ok(subject, text)

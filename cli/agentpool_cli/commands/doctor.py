@@ -23,6 +23,8 @@ RELEASE = "agentpool"
 """LABEL_NAME of what the chart installs."""
 VERBS = ("get", "invoke")
 """Rights that an application needs."""
+AUDITED = ("place", "pause", "terminate", "export", "import", "forget")
+"""Rights whose use the gateway writes into its audit log."""
 GATEWAY_SECONDS = 5.0
 
 
@@ -95,8 +97,9 @@ def _rights(kubectl: Kubectl, options: argparse.Namespace) -> Iterator[Finding]:
         impersonate = [f"--as={who}"]
     pool = f"agentpools.agentpool.dev/{options.pool}" if options.pool else "agentpools.agentpool.dev"
     where = ["--namespace", namespace]
-    answers = {verb: _may(kubectl, [verb, pool, *where, *impersonate]) for verb in VERBS}
-    return findings.rights(who, namespace, answers)
+    may = {verb: _may(kubectl, [verb, pool, *where, *impersonate]) for verb in (*VERBS, *AUDITED)}
+    yield from findings.rights(who, namespace, {verb: may[verb] for verb in VERBS})
+    yield findings.audited(who, namespace, {verb: may[verb] for verb in AUDITED})
 
 
 def _may(kubectl: Kubectl, question: list[str]) -> bool | None:

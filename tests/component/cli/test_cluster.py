@@ -192,6 +192,8 @@ def test_doctor_reports_every_check_and_its_exit_code_tells(machine: Machine, ga
         "get agentpools": (0, json.dumps({"items": [pool]}), ""),
         "can-i get": (0, "yes\n", ""),
         "can-i invoke": (1, "no\n", ""),
+        "can-i pause": (0, "yes\n", ""),
+        **{f"can-i {verb}": (1, "no\n", "") for verb in ("place", "terminate", "export", "import", "forget")},
     }
     done = machine.run("doctor", "-o", "json")
     assert done.returncode == 1, done.stderr
@@ -203,8 +205,11 @@ def test_doctor_reports_every_check_and_its_exit_code_tells(machine: Machine, ga
         "workloads": "UNKNOWN",
         "pool team-a/support": "PROBLEM",
         "rights of kubectl's user": "PROBLEM",
+        "audited rights of kubectl's user": "OK",
         "way to the gateway": "OK",
     }
+    told = found["audited rights of kubectl's user"]["text"]
+    assert told.startswith("May pause. May not place, terminate, export, import, forget, on agentpools in ")
     assert "Push it." in found["pool team-a/support"]["text"]
     assert gateway.seen == [("/readyz", "")]
 

@@ -167,6 +167,21 @@ def test_rights_that_are_missing_and_those_that_are_not_known() -> None:
     assert not problems(findings.rights("app", "demo", {"get": True}))
 
 
+AUDITED = {
+    "all": ({"pause": True, "forget": True}, "OK", "May pause, forget, on agentpools in demo."),
+    "some": ({"pause": True, "forget": False}, "OK", "May pause. May not forget, on agentpools in demo."),
+    "not known": ({"pause": None, "forget": False}, "UNKNOWN", "May not forget. Not known: pause, on"),
+}
+
+
+@pytest.mark.parametrize("name", AUDITED)
+def test_rights_whose_use_is_logged_are_told_and_their_lack_is_no_problem(name: str) -> None:
+    answers, level, words = AUDITED[name]
+    found = findings.audited("app", "demo", answers)
+    assert (found.level, found.subject) == (level, "audited rights of app")
+    assert found.text.startswith(words)
+
+
 def test_a_check_that_cannot_be_made_is_told_and_ends_nothing() -> None:
     def check() -> list[Finding]:
         raise PermissionDenied("no", remedy="ask")
