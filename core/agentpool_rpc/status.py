@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 def to_status(error: AgentPoolError) -> Status:
     """The error as `google.rpc.Status`."""
-    metadata = {**error.details, REMEDY: error.hint, RETRYABLE: str(error.retryable).lower()}
+    metadata = {**error.details, REMEDY: error.hint, RETRYABLE: str(error.repeatable).lower()}
     info = ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata)
     status = Status(code=Code.Value(error.grpc_status), message=error.message)
     status.details.append(_any(info))

@@ -32,6 +32,8 @@ from agentpool_core.errors.agent import (
 )
 from agentpool_core.errors.base import (
     DOMAIN,
+    OUTCOME,
+    UNKNOWN,
     AgentPoolError,
 )
 from agentpool_core.errors.request import (
@@ -84,6 +86,8 @@ __all__ = [
     "Conflict",
     "ConsistencyUnavailable",
     "DOMAIN",
+    "OUTCOME",
+    "UNKNOWN",
     "DeadlineExceeded",
     "Draining",
     "HostTooOld",

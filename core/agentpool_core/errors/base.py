@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 DOMAIN = "agentpool.dev"
+OUTCOME, UNKNOWN = "outcome", "unknown"
+"""A detail of failures after which the request may or may not have taken effect."""
 
 
 class AgentPoolError(Exception):
@@ -40,3 +42,9 @@ class AgentPoolError(Exception):
         self.hint = remedy if remedy is not None else type(self).remedy
         self.retry_after_seconds = retry_after_seconds
         self.details = details or {}
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the caller may send the same request again after this very failure: it is of a kind that
+        allows it, and nothing is said of an outcome that is unknown."""
+        return self.retryable and self.details.get(OUTCOME) != UNKNOWN

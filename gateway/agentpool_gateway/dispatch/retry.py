@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from agentpool_core.errors import (
+    OUTCOME,
+    UNKNOWN,
     AgentPoolError,
     DeadlineExceeded,
     Draining,
@@ -219,5 +221,5 @@ def deadline_passed(accepted: bool) -> DeadlineExceeded:
     return DeadlineExceeded(
         "The deadline passed after the request had been accepted; it may or may not have taken effect.",
         remedy=OutcomeUnknown.remedy,
-        details={"outcome": "unknown"},
+        details={OUTCOME: UNKNOWN},
     )

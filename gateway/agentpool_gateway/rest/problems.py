@@ -56,7 +56,7 @@ def problem_of(error: AgentPoolError, request_id: str) -> Problem:
         instance=request_id,
         code=error.code,
         remedy=error.hint,
-        retryable=error.retryable and error.details.get("outcome") != "unknown",
+        retryable=error.repeatable,
         retry_after_seconds=error.retry_after_seconds,
         details=error.details,
     )

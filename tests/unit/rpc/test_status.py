@@ -4,9 +4,17 @@
 from __future__ import annotations
 
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from agentpool_core.errors import BY_CODE, AgentPoolError, NotOwner, PoolExhausted, RateExceeded
+from agentpool_core.errors import (
+    BY_CODE,
+    AgentPoolError,
+    DeadlineExceeded,
+    NotOwner,
+    PoolExhausted,
+    RateExceeded,
+)
 from agentpool_rpc.status import from_status, to_status
 
 
@@ -36,3 +44,15 @@ def test_two_causes_of_one_status_code_stay_apart() -> None:
 
 def test_a_status_of_somebody_else_is_not_ours() -> None:
     assert from_status(Status(code=14, message="connection refused")) is None
+
+
+@pytest.mark.parametrize(
+    ("details", "retryable"), [({}, "true"), ({"outcome": "unknown"}, "false")], ids=["no effect", "unknown"]
+)
+def test_a_request_whose_outcome_is_unknown_is_not_said_to_be_repeatable(
+    details: dict[str, str], retryable: str
+) -> None:
+    (packed,) = to_status(DeadlineExceeded("late", details=details)).details
+    info = ErrorInfo()
+    packed.Unpack(info)
+    assert info.metadata["retryable"] == retryable
