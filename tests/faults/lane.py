@@ -192,6 +192,12 @@ class Lane:
         wanted = {"pool": POOL, "tenant": "acme", "project": name, **spec}
         return await self.mirror.apply(INSTANCES, self.name, {"metadata": {"name": name}, "spec": wanted})
 
+    async def undeclare(self, name: str) -> None:
+        """Delete a declaration, by its user."""
+        body = await self.client.get(INSTANCES, self.name, name)
+        if body is not None:
+            await self._delete(INSTANCES, body)
+
     async def objects(self) -> dict[str, list[Object]]:
         """Everything of pools, by kind."""
         found = {}

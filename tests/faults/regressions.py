@@ -35,7 +35,10 @@ KNOWN_BUGS: Mapping[str, tuple[str, ...]] = {
         "faults: older list after a restart",
     ),
     "the router asks DNS for a pod that is not in it yet": ("tests/component/gateway/test_cluster.py::*",),
-    "a label is missing, and the network policy selects nothing": ("tests/e2e/test_isolation.py::*",),
+    "a label is missing, and the network policy selects nothing": (
+        "tests/chart/test_networkpolicies.py::*",
+        "tests/e2e/test_isolation.py::*",
+    ),
     "fields of a claim leak into the template": ("faults: spec mutations",),
     "the leader's lease is not given up at shutdown": (
         "tests/integration/operator/test_takeover.py::test_a_second_operator_waits_and_takes_over_at_once",
@@ -70,6 +73,7 @@ RACES: Mapping[str, tuple[str, ...]] = {
     "a deletion that no operator saw is undone": (
         "tests/integration/operator/test_takeover.py::test_a_deletion_that_no_operator_saw_is_carried_out",
         "faults: deletion unseen",
+        "faults: deletion without an operator",
     ),
     "a pool made anew gets the state of the old one": (
         "tests/integration/operator/test_pools.py::test_each_pool_has_a_user_of_its_own_that_ends_with_it",

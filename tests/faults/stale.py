@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentpool_core.cluster import ROLE_GENERIC
-from agentpool_operator.kube.kinds import INSTANCES, LEASES, PODS
+from agentpool_operator.kube.kinds import LEASES, PODS
 from agentpool_operator.plan.generic import surge
 from faults.findings import Findings
 from faults.lane import CONVERGE_SECONDS, SHORT_LEASE_SECONDS, WATCHES, Lane, until
@@ -70,19 +70,40 @@ async def frozen_watch(scene: Scene) -> None:
 
 
 async def deletion_unseen(scene: Scene) -> None:
-    """A declaration goes while watches are frozen: its instance ends all the same."""
+    """Declarations go while watches are frozen: their instances end all the same, and nothing is kept."""
     await scene.rested()
     scene.lane.proxy.freeze()
-    body = await scene.lane.client.get(INSTANCES, scene.lane.name, "vip")
-    assert body is not None
-    await scene.lane.client.delete(INSTANCES, scene.lane.name, "vip", body["metadata"]["uid"])
+    await _undeclared(scene)
+    scene.lane.proxy.thaw()
 
-    def gone() -> bool:
-        held = [one.project_id for host in scene.lane.node.hosts.values() for one in host.instances.values()]
-        return "vip" not in held
+
+async def deletion_without_an_operator(scene: Scene) -> None:
+    """Declarations go while no operator runs, one of them of an instance that is paused."""
+    lane = scene.lane
+    await scene.create()
+    await lane.instance("shared", tier="WARM", state="Paused")
+
+    async def kept() -> bool:
+        return "store keeps shared" in await lane.state()
+
+    await until(kept, CONVERGE_SECONDS)
+    await lane.kill()
+    await _undeclared(scene, lane.start)
+
+
+async def _undeclared(scene: Scene, then: Callable[[], Awaitable[object]] | None = None) -> None:
+    """Delete two declarations, do something more, and wait until nobody holds or keeps their instances."""
+    lane = scene.lane
+    for name in ("vip", "shared"):
+        await lane.undeclare(name)
+    if then is not None:
+        await then()
+
+    async def gone() -> bool:
+        words = [one.split() for one in await lane.state() if " holds " in one or " keeps " in one]
+        return not any({"vip", "shared"} & {*one} for one in words)
 
     await until(gone, CONVERGE_SECONDS)
-    scene.lane.proxy.thaw()
 
 
 async def _events(scene: Scene, copies: int) -> None:
@@ -283,6 +304,7 @@ async def calls_do_not_grow(scene: Scene) -> None:
 CASES: Mapping[str, Case] = {
     "frozen watch": frozen_watch,
     "deletion unseen": deletion_unseen,
+    "deletion without an operator": deletion_without_an_operator,
     "events lost": events_lost,
     "events doubled": events_doubled,
     "pods unseen": pods_unseen,
