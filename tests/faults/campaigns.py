@@ -80,6 +80,10 @@ async def crashes(world: World, jobs: deque[Job]) -> None:
                 jobs.append(life(number, missed, tries + 1))
             else:
                 findings.tried["crash points not reached"] += len(missed)
+                findings.notes += [
+                    f"not reached in {CRASH_TRIES} lives: {point} of {phase}"
+                    for phase, point in missed.items()
+                ]
             return _how(lived.violations)
 
         return Job(f"crashes: life {number}", one)

@@ -145,12 +145,15 @@ async def error_life(lane: Lane, learned: Learned, error: str, offset: int, find
         lane.proxy.reset_count()
         rule = Rule(lambda call: call.write > 0 and call.write % STRIDE == offset, ERRORS[error], count=None)
         # The write in which the refused one is tried again has another number.
-        if call_count(learned, phase) > offset:
-            lane.proxy.rules.append(rule)
+        lane.proxy.rules.append(rule)
         await phase.act(lane)
         wanted = learned.states[phase.name]
         found = await lane.becomes(wanted, ARRIVE_SECONDS)
-        findings.tried["API errors at writes"] += rule.applied
+        # Each once, however often it is refused again when it is tried again.
+        written = min(len(lane.proxy.writes), call_count(learned, phase))
+        findings.tried["API errors at writes"] += sum(
+            number % STRIDE == offset for number in range(1, written + 1)
+        )
         lane.proxy.rules.clear()
         if found != wanted:
             where = f"{error} at write {offset} mod {STRIDE} of {phase.name}"

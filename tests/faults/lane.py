@@ -23,14 +23,10 @@ from agentpool_core.cluster import CALL_TOKEN_PUBLIC, CALL_TOKEN_SECRET, REDIS_A
 from agentpool_core.names import InstanceKey
 from agentpool_operator.kube.client import KubeClient
 from agentpool_operator.kube.kinds import (
-    BUDGETS,
-    DEPLOYMENTS,
     INSTANCES,
     LEASES,
-    PODS,
     POOLS,
     SECRETS,
-    SERVICES,
     Kind,
     KubeError,
     Object,
@@ -38,6 +34,7 @@ from agentpool_operator.kube.kinds import (
 from agentpool_operator.reconcile.access import value_of
 from agentpool_operator.settings import Settings
 from agentpool_rpc.tokens import TokenVerifier
+from faults.collector import KINDS, OWNED, collect
 from faults.mirror import Mirror, open_mirror
 from faults.node import LaneNode
 from faults.process import OperatorProcess, Start
@@ -53,15 +50,12 @@ IMAGE = "registry.test/agent:1"
 BROKEN = "registry.test/missing:1"
 CONVERGE_SECONDS = 60.0
 QUIET_SECONDS = 1.5
-COLLECT_SECONDS = 0.5
 LOOK_SECONDS = 0.1
 STAYS_SECONDS = 0.3
 LEASE_SECONDS, SHORT_LEASE_SECONDS = 15.0, 4.0
 """As deployed, so that a busy machine makes no leader give up; and where the end of a Lease is waited for."""
 WATCHES = 4
 """Watches of an operator that leads."""
-OWNED = (DEPLOYMENTS, SERVICES, BUDGETS, SECRETS, PODS, INSTANCES)
-KINDS = (POOLS, *OWNED)
 _numbers = itertools.count(1)
 
 
@@ -152,12 +146,18 @@ class Lane:
             self._public = value_of(secret, CALL_TOKEN_PUBLIC)
             return bool(self._public)
 
-        await until(key, CONVERGE_SECONDS)
+        await until(key, CONVERGE_SECONDS, "the key of call tokens")
 
     async def watches(self, through: int = 0) -> None:
-        """Wait until an operator leads and watches everything."""
+        """Wait until an operator leads and watches everything; the first one is looked after meanwhile."""
         proxy = self._proxies[through][0]
-        await until(lambda: proxy.watching >= WATCHES, CONVERGE_SECONDS)
+
+        async def watches() -> bool:
+            if through == 0:
+                await self.supervise()
+            return proxy.watching >= WATCHES
+
+        await until(watches, CONVERGE_SECONDS, f"{WATCHES} watches")
 
     async def kill(self) -> None:
         """SIGKILL every operator. Their Lease goes too: all of them are known to be dead."""
@@ -249,23 +249,6 @@ class Lane:
     async def _delete(self, kind: Kind, body: Object) -> None:
         await self.mirror.delete(kind, self.name, body["metadata"]["name"], body["metadata"]["uid"])
 
-    async def collect(self) -> None:
-        """Delete what belongs to nothing that is there: the garbage collector's work, for ever."""
-        while True:
-            await asyncio.sleep(COLLECT_SECONDS)
-            with contextlib.suppress(KubeError):
-                await self._collect()
-
-    async def _collect(self) -> None:
-        if not _orphans(await self.objects()):
-            return
-        # Watches of two kinds may differ by a moment; a look at what is owned before what owns may not: an
-        # owner that is missing then was there, and is gone.
-        kinds = (PODS, SECRETS, SERVICES, BUDGETS, DEPLOYMENTS, INSTANCES, POOLS)
-        found = {kind: await self.client.list(kind, self.name) for kind in kinds}
-        for kind, body in _orphans({kind.kind: bodies for kind, bodies in found.items()}):
-            await self._delete(kind, body)
-
     async def settle(self, quiet_seconds: float = QUIET_SECONDS) -> tuple[str, ...]:
         """The state once it is stable and nobody wrote for a while; raises TimeoutError."""
         last: tuple[str, ...] = ()
@@ -279,7 +262,7 @@ class Lane:
                 last, writes, since = state, self._written(), time.monotonic()
             return time.monotonic() - since >= quiet_seconds
 
-        await until(quiet, CONVERGE_SECONDS)
+        await until(quiet, CONVERGE_SECONDS, "an end of changes")
         return last
 
     def _written(self) -> int:
@@ -311,7 +294,7 @@ class Lane:
             for body in await self.client.list(kind, self.name):
                 if body["metadata"]["name"] not in (CALL_TOKEN_SECRET, REDIS_ADMIN_SECRET):
                     await self._delete(kind, body)
-        await until(lambda: not self.node.hosts, CONVERGE_SECONDS)
+        await until(lambda: not self.node.hosts, CONVERGE_SECONDS, "the end of all hosts")
         self.node.forget()
         self._redis.flushall()
         for user in self._redis.execute_command("ACL", "USERS"):
@@ -328,30 +311,15 @@ class Lane:
         self._redis.close()
 
 
-def _orphans(found: Mapping[str, list[Object]]) -> list[tuple[Kind, Object]]:
-    """What belongs to nothing that is there, given everything by kind."""
-    living = {one["metadata"]["uid"] for bodies in found.values() for one in bodies}
-    deployments = {one["metadata"]["name"] for one in found[DEPLOYMENTS.kind]}
-    orphans = []
-    for kind in OWNED:
-        for body in found[kind.kind]:
-            owners = body["metadata"].get("ownerReferences") or ()
-            orphan = bool(owners) and all(one["uid"] not in living for one in owners)
-            replica = kind is PODS and not owners and body["metadata"]["name"][:-7] not in deployments
-            if orphan or replica:
-                orphans.append((kind, body))
-    return orphans
-
-
-async def until(check: Callable[[], bool | Awaitable[bool]], seconds: float) -> None:
-    """Wait until a check says yes; raises TimeoutError. Time is counted in looks: on a machine that is too
-    busy to look, what is waited for is no faster either."""
+async def until(check: Callable[[], bool | Awaitable[bool]], seconds: float, what: str = "it") -> None:
+    """Wait until a check says yes; raises TimeoutError that says what was waited for. Time is counted in
+    looks: on a machine that is too busy to look, what is waited for is no faster either."""
     for _ in range(math.ceil(seconds / LOOK_SECONDS)):
         found = check()
         if found if isinstance(found, bool) else await found:
             return
         await asyncio.sleep(LOOK_SECONDS)
-    raise TimeoutError(f"not in {seconds:g} s")
+    raise TimeoutError(f"{what} was not there in {seconds:g} s")
 
 
 async def _keep_namespace(api: ApiServer, name: str) -> None:
@@ -378,7 +346,7 @@ async def open_lane(api: ApiServer, client: KubeClient) -> AsyncIterator[Lane]:
             kubeconfig = folder / f"kubeconfig-{place}"
             write_kubeconfig(kubeconfig, proxy.url)
             lane._proxies.append((proxy, kubeconfig))
-        tasks = [asyncio.create_task(one) for one in (lane.node.run(), lane.collect())]
+        tasks = [asyncio.create_task(one) for one in (lane.node.run(), collect(mirror, client))]
         try:
             yield lane
         finally:

@@ -12,7 +12,7 @@ from agentpool_core.cluster import ROLE_GENERIC
 from agentpool_operator.kube.kinds import LEASES, PODS
 from agentpool_operator.plan.generic import surge
 from faults.findings import Findings
-from faults.lane import CONVERGE_SECONDS, SHORT_LEASE_SECONDS, WATCHES, Lane, until
+from faults.lane import CONVERGE_SECONDS, SHORT_LEASE_SECONDS, Lane, until
 from faults.observer import Observer
 from faults.scripts import CREATED, PHASES, SCALED, Learned, ready
 from faults.state import first_difference
@@ -152,12 +152,7 @@ async def watch_refused(scene: Scene) -> None:
     scene.lane.proxy.cut_watches()
     await asyncio.sleep(2.0)
     scene.lane.proxy.rules.clear()
-
-    async def watches() -> bool:
-        await scene.lane.supervise()
-        return scene.lane.proxy.watching >= WATCHES
-
-    await until(watches, CONVERGE_SECONDS)
+    await scene.lane.watches()
     await scene.scaled()
 
 
