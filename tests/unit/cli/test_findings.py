@@ -167,7 +167,7 @@ def test_rights_that_are_missing_and_those_that_are_not_known() -> None:
     assert not problems(findings.rights("app", "demo", {"get": True}))
 
 
-AUDITED = {
+AUDITED: dict[str, tuple[dict[str, bool | None], str, str]] = {
     "all": ({"pause": True, "forget": True}, "OK", "May pause, forget, on agentpools in demo."),
     "some": ({"pause": True, "forget": False}, "OK", "May pause. May not forget, on agentpools in demo."),
     "not known": ({"pause": None, "forget": False}, "UNKNOWN", "May not forget. Not known: pause, on"),
