@@ -169,7 +169,7 @@ async def test_instances_spread_out_over_new_pods(scene: Scene) -> None:
     assert {choose_shared(one, Tier.WARM, places) for one in sent} == {second.incarnation.pod_uid}
     assert second.moves == []
     # What left is nobody's, with its state; its next request brings it up where there is room.
-    assert all(one.reason == "Evicted" for one in first.shelf.values())
+    assert all(one.reason == "Evicted" for one in first.store.shelf.values())
 
 
 async def test_a_silent_host_is_no_reason_to_have_fewer(scene: Scene) -> None:
