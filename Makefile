@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-SOURCES := core operator gateway agent_container cli tests tools benchmarks examples
-TYPED := $(wildcard core operator gateway agent_container cli tests tools benchmarks)
+SOURCES := core operator gateway agent_container cli client tests tools benchmarks examples
+TYPED := $(wildcard core operator gateway agent_container cli client tests tools benchmarks)
 
 # Runs one step quietly: its name and time, and its output only when it fails.
 STEP := tools/step.sh

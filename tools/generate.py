@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc_tools
 from grpc_tools import protoc
 
-from tools import chart_values, metrics_page
+from tools import chart_values, metrics_page, unasync
 from tools.crd import FOLDERS as CRD_FOLDERS
 from tools.crd import definitions
 from tools.reference import PAGES
@@ -63,6 +63,7 @@ def generated() -> dict[Path, str]:
             | chart_values.page(MARK)
             | metrics_page.page(MARK)
             | pages()
+            | unasync.files(ROOT, MARK)
         )
 
 
@@ -84,7 +85,8 @@ def left_over(wanted: dict[Path, str], root: Path) -> list[Path]:
         *(root / STUBS).glob("*_pb2*"),
         *(one for f in CRD_FOLDERS for one in (root / f).glob("*_*.yaml")),
     ]
-    return sorted({path.relative_to(root) for path in present} - set(wanted))
+    unwanted = {path.relative_to(root) for path in present} - set(wanted)
+    return sorted(unwanted) + unasync.left_over(root, wanted)
 
 
 def main() -> int:

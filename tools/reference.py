@@ -36,6 +36,7 @@ from agentpool_core.recovery import (
     Strategy,
     wait_seconds,
 )
+from tools.reference_client import client_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,4 +249,5 @@ PAGES = (
     Page("recovery.md", "core/agentpool_core/recovery.py", recovery_page),
     Page("agentpool.md", "core/agentpool_core/api", agentpool_page),
     Page("agentinstance.md", "core/agentpool_core/api", agentinstance_page),
+    Page("python-client.md", "client/agentpool_client", client_page),
 )

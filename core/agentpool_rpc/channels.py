@@ -51,6 +51,11 @@ class Silence:
 
 def open_channel(address: str, silence: Silence = Silence()) -> grpc.aio.Channel:
     """A channel to `host:port` inside the cluster or on this machine; made once per target and kept."""
+    return grpc.aio.insecure_channel(address, options=channel_options(silence))
+
+
+def channel_options(silence: Silence = Silence()) -> list[tuple[str, int]]:
+    """The options of every channel, of whatever kind."""
     answer_ms = round(silence.answer_seconds * 1000)
     pings = [
         ("grpc.keepalive_time_ms", round(silence.ping_seconds * 1000)),
@@ -58,7 +63,7 @@ def open_channel(address: str, silence: Silence = Silence()) -> grpc.aio.Channel
         # Without it a ping may stay without an answer for a minute, whatever the time-out above.
         ("grpc.http2.ping_timeout_ms", answer_ms),
     ]
-    return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS + pings)
+    return _CHANNEL_OPTIONS + pings
 
 
 def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
@@ -58,7 +58,14 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: AgentPoolErr
     raise AssertionError("abort returns never")
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError) -> AgentPoolError | None:
+class EndedCall(Protocol):
+    """What both kinds of gRPC raise for a call that failed."""
+
+    def code(self) -> grpc.StatusCode: ...
+    def trailing_metadata(self) -> Any: ...
+
+
+def from_rpc_error(error: EndedCall) -> AgentPoolError | None:
     """The error that the other side sent, HostTooOld when it does not know the method, or None when the call
     ended for a reason of transport."""
     trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()

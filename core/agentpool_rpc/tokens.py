@@ -4,6 +4,10 @@
 An EdDSA JWS in `authorization` metadata, valid for one minute, for one host incarnation and a set of verbs.
 `ended` carries the proof that other incarnations are dead. Hosts hold public keys only, so nothing on a
 pod network, a worker included, can make a token.
+
+A token with `instance` is leased: an application holds it and talks to the host itself. It carries a verb
+of its own, `invoke-leased`, that hosts of an earlier release do not know, so that none takes it for more
+than it is.
 """
 
 from __future__ import annotations
@@ -33,8 +37,8 @@ RENEW_SECONDS = 30
 """A cached token is replaced when it has less than this left."""
 LEEWAY_SECONDS = 10
 """Accepted difference between the clocks of signer and host."""
-REMEMBERED = 1024
-"""Verified tokens a host remembers; each signer needs one or two at a time."""
+REMEMBERED = 4096
+"""Verified tokens a host remembers: one or two for each signer, and one for each lease."""
 
 
 class Verb(StrEnum):
@@ -42,6 +46,8 @@ class Verb(StrEnum):
 
     WATCH = "watch"
     INVOKE = "invoke"
+    INVOKE_LEASED = "invoke-leased"
+    """Requests of the one instance that the token names."""
     ACTIVATE = "activate"
     PAUSE = "pause"
     RESUME = "resume"
@@ -63,6 +69,8 @@ class CallClaims:
     verbs: frozenset[str]
     ended: frozenset[Incarnation]
     expires_at: float
+    instance: str = ""
+    """The one instance that a leased token is for; empty: any."""
 
 
 def generate_keypair() -> tuple[bytes, bytes]:
@@ -114,6 +122,20 @@ class TokenSigner:
             self._cache[(audience, verbs)] = (value, expires)
         return value
 
+    def lease(self, audience: str, instance_id: str) -> tuple[str, float]:
+        """A token for requests of one instance at one host, to be given away, and when it ends."""
+        now = self._clock()
+        expires = float(int(now) + LIFETIME_SECONDS)
+        claims = {
+            "iss": self._issuer,
+            "aud": audience,
+            "iat": int(now),
+            "exp": int(expires),
+            "verbs": [Verb.INVOKE_LEASED],
+            "instance": instance_id,
+        }
+        return "Bearer " + jwt.encode(claims, self._key, algorithm=ALGORITHM), expires
+
 
 class TokenVerifier:
     """Checks call tokens against public keys, newest first, and remembers good ones until they end."""
@@ -125,11 +147,21 @@ class TokenVerifier:
         self._clock = clock
         self._seen: dict[str, CallClaims] = {}
 
-    def verify(self, authorization: str | None, audience: str, verb: Verb) -> CallClaims:
+    def verify(
+        self,
+        authorization: str | None,
+        audience: str,
+        verb: Verb,
+        instance: Callable[[], str] | None = None,
+    ) -> CallClaims:
         """The claims of a token for this audience that allows `verb`.
 
+        Args:
+            instance: id of the instance that the call is about. Without it, and for other verbs than
+                INVOKE, no leased token is good.
+
         Raises Unauthenticated for a missing, forged, foreign or expired token, PermissionDenied for one
-        without the verb.
+        without the verb, or leased for something else.
         """
         if not authorization:
             raise Unauthenticated("The call carries no token.", remedy="Call through the gateway.")
@@ -141,11 +173,20 @@ class TokenVerifier:
         ):
             claims = self._check(authorization, audience)
             if len(self._seen) >= REMEMBERED:
-                self._seen.clear()
+                # The oldest one: many leases must not have the gateway's own token checked again and again.
+                del self._seen[next(iter(self._seen))]
             self._seen[authorization] = claims
-        if verb not in claims.verbs:
+        if claims.instance:
+            self._check_lease(claims, verb, instance)
+        elif verb not in claims.verbs:
             raise PermissionDenied(f"The call token does not allow {verb}.")
         return claims
+
+    def _check_lease(self, claims: CallClaims, verb: Verb, instance: Callable[[], str] | None) -> None:
+        if verb is not Verb.INVOKE or Verb.INVOKE_LEASED not in claims.verbs or instance is None:
+            raise PermissionDenied(f"A leased call token does not allow {verb}.")
+        if instance() != claims.instance:
+            raise PermissionDenied("The leased call token is for another instance.")
 
     def _check(self, authorization: str, audience: str) -> CallClaims:
         scheme, _, token = authorization.partition(" ")
@@ -173,5 +214,6 @@ class TokenVerifier:
                 verbs=frozenset(payload.get("verbs", ())),
                 ended=frozenset(Incarnation.parse(one) for one in payload.get("ended", ())),
                 expires_at=float(payload["exp"]),
+                instance=str(payload.get("instance", "")),
             )
         raise Unauthenticated("The call token is signed by nobody this host knows.")

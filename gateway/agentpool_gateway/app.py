@@ -37,6 +37,7 @@ from agentpool_gateway.settings import (
     load_settings,
     split_address,
 )
+from agentpool_rpc.leases import LeaseIds
 from agentpool_rpc.logs import configure_logs
 from agentpool_rpc.tokens import TokenSigner
 
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(sys.argv[1:] if argv is None else argv, os.environ)
         key = settings.call_token_key_file.read_bytes()
         signer = TokenSigner(key, issuer="gateway", clock=time.time)
+        lease_ids = LeaseIds(key, clock=time.time) if settings.direct_access else None
     except (SettingsError, OSError, ValueError) as exc:
         print(f"agentpool-gateway: {exc}", file=sys.stderr)  # noqa: T201  # before there is a log
         return USAGE_ERROR
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     try:
-        asyncio.run(Gateway(settings, signer).run())
+        asyncio.run(Gateway(settings, signer, lease_ids).run())
     except OSError as exc:
         log.error("gateway_not_started", reason=str(exc))
         return START_ERROR
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Gateway:
     """One gateway process."""
 
-    def __init__(self, settings: Settings, signer: TokenSigner) -> None:
+    def __init__(self, settings: Settings, signer: TokenSigner, lease_ids: LeaseIds | None = None) -> None:
         self._settings = settings
         random = Random()  # noqa: S311  # jitter, not a secret
         self._cluster, membership = _membership(settings, random)
@@ -89,7 +91,7 @@ class Gateway:
         self._fleet = Fleet(membership, signer, random)
         self._metrics = Metrics(self._fleet, settings.instance_series)
         default = PoolName(*settings.default_pool.split("/")) if settings.default_pool else None
-        pools = Pools(self._fleet, self._metrics, default, settings.max_in_flight)
+        pools = Pools(self._fleet, self._metrics, default, settings.max_in_flight, lease_ids)
         self._gate = make_gate(settings.auth, pools, time.time, time.monotonic, self._cluster, self._issuer)
         self._stop = asyncio.Event()
         self._grace_over = asyncio.Event()

@@ -15,10 +15,12 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from agentpool_core.errors import BY_CODE
 from agentpool_gateway.counts import OTHER, PoolCounts
 from agentpool_gateway.dispatch.call import Milestones
+from agentpool_gateway.lease_counts import LeaseCounts
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import Host
 from agentpool_gateway.membership.watcher import Fleet
 from agentpool_proto.v1.types_pb2 import Instance
+from agentpool_rpc.leases import LeaseReport
 from agentpool_rpc.metrics import new_registry
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode()
@@ -72,6 +74,8 @@ class Metrics(Collector):
         self._refusals: Tally[tuple[str, str]] = Tally()
         self.registry = new_registry()
         self.registry.register(self)
+        self._leases = LeaseCounts(fleet.tables)
+        self.registry.register(self._leases)
         self.registry.register(fleet.watch_lag)
 
     def request_began(self, pool: PoolName) -> None:
@@ -92,6 +96,14 @@ class Metrics(Collector):
     def refused(self, interface: Interface, code: str) -> None:
         """A call was answered with an error."""
         self._refusals[interface.value, code if code in BY_CODE else OTHER] += 1
+
+    def lease_acquired(self, pool: PoolName) -> None:
+        """A lease was given."""
+        self._leases.acquired(pool)
+
+    def lease_released(self, pool: PoolName, report: LeaseReport) -> None:
+        """What was done with one."""
+        self._leases.released(pool, report)
 
     def exposition(self, pool: PoolName | None) -> bytes:
         """The text format: of one pool, or of everything for None."""

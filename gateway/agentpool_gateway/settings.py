@@ -132,6 +132,8 @@ class Settings(_Strict):
     default_pool: str | None = None
     """`namespace/name` of the pool behind /api/v1/pool."""
     auth: AuthSettings = AuthSettings()
+    direct_access: bool = False
+    """Give leases, with which applications send requests to hosts themselves; they have to reach them."""
     instance_series: bool = False
     """Export memory and CPU per instance: one series each."""
     max_in_flight: int = Field(default=2000, ge=1)

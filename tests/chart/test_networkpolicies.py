@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+
 import pytest
 
 from agentpool_core import cluster
@@ -76,6 +79,24 @@ def test_agents_are_reached_from_the_namespace_of_the_release_alone() -> None:
     policy = named(objects(), "NetworkPolicy", "agentpool-agents")
     for peer in policy["spec"]["ingress"][0]["from"]:
         assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": RELEASE}
+
+
+def test_applications_reach_agents_only_where_the_values_name_them() -> None:
+    def peers(*arguments: str) -> list[Object]:
+        policy = named(objects(*arguments), "NetworkPolicy", "agentpool-agents")
+        found: list[Object] = policy["spec"]["ingress"][0]["from"]
+        return found
+
+    application = {"podSelector": {"matchLabels": {"direct": "yes"}}}
+    named_but_off = ("--set-json", f"directAccess.from=[{json.dumps(application)}]")
+    assert peers(*named_but_off) == peers()
+    assert peers("--set", "directAccess.enabled=true", *named_but_off) == [*peers(), application]
+
+
+def test_leases_that_nobody_could_use_are_refused() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        objects("--set", "directAccess.enabled=true")
+    assert "directAccess.from" in caught.value.stderr
 
 
 def test_metrics_are_read_by_whom_the_values_name() -> None:

@@ -31,6 +31,11 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
         *("--set", "gateway.service.type=NodePort", "--set", "gateway.defaultPool=demo/support"),
         *("--set", "gateway.service.httpNodePort=30080", "--set", "networkPolicy.agentNamespaces={demo}"),
         *("--set-json", 'networkPolicy.metricsFrom=[{"namespaceSelector":{}}]'),
+        *("--set", "directAccess.enabled=true"),
+        *(
+            "--set-json",
+            'directAccess.from=[{"namespaceSelector":{},"podSelector":{"matchLabels":{"a":"b"}}}]',
+        ),
         *("--set-json", 'gateway.env=[{"name":"A","value":"b"}]'),
         *("--set-json", 'gateway.auth.issuers=[{"issuer":"https://i","jwks_url":"https://i/keys"}]'),
         *("--set-json", 'redis.tolerations=[{"operator":"Exists"}]'),

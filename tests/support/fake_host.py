@@ -199,10 +199,16 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
             setattr(self.status, name, value)
         self.report(host_pb2.WatchDelta(host=self.status))
 
-    def _check(self, context: Context, verb: Verb, audience: str | None = None) -> None:
+    def _check(
+        self,
+        context: Context,
+        verb: Verb,
+        audience: str | None = None,
+        instance: Callable[[], str] | None = None,
+    ) -> None:
         metadata = dict(context.invocation_metadata() or ())
         authorization = metadata.get("authorization")
-        claims = self._verifier.verify(str(authorization), audience or str(self.incarnation), verb)
+        claims = self._verifier.verify(str(authorization), audience or str(self.incarnation), verb, instance)
         self.claims.append(claims)
         self.calls.append(str(verb))
         if self.refuse is not None and verb is not Verb.WATCH:
@@ -230,7 +236,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         self, request: host_pb2.HostInvokeRequest, context: Context
     ) -> AsyncIterator[types_pb2.InvokeEvent]:
         """Whatever the script does."""
-        self._check(context, Verb.INVOKE)
+        self._check(context, Verb.INVOKE, instance=lambda: self.key_id(request.tenant_id, request.project_id))
         self.invoked.append(request)
         async for event in self.script(self, request, context):
             yield event

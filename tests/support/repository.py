@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from tools.unasync import BY_HAND, SOURCE, TARGET
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDERS = (
     ".ci",
@@ -15,6 +17,7 @@ FOLDERS = (
     "benchmarks",
     "charts",
     "cli",
+    "client",
     "core",
     "crds",
     "docs",
@@ -28,6 +31,7 @@ FOLDERS = (
     "tests",
     "tools",
 )
+CLIENT = frozenset(TARGET / one.name for one in (ROOT / SOURCE).glob("*.py") if one.name not in BY_HAND)
 SKIPPED = frozenset({"__pycache__", ".venv", "node_modules"})
 TEXTS = frozenset(
     {".cfg", ".go", ".json", ".lock", ".lua", ".md", ".mod", ".proto", ".py", ".pyi", ".sh", ".svg", ".toml"}
@@ -54,7 +58,7 @@ def files() -> tuple[Path, ...]:
 
 def is_generated(path: Path) -> bool:
     """Whether `make generate` writes it."""
-    return "_pb2" in path.name
+    return "_pb2" in path.name or path.relative_to(ROOT) in CLIENT
 
 
 def sources() -> list[Path]:

@@ -35,6 +35,7 @@ class Spine:
     redis: RedisServer
     pods: list[HostPod]
     directory: Path
+    settings: dict[str, Any] = field(default_factory=dict)
     gateways: list[GatewayProcess] = field(default_factory=list)
     _stacks: list[AsyncExitStack] = field(default_factory=list)
     _client: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=30, limits=FRESH))
@@ -48,7 +49,7 @@ class Spine:
         stack = AsyncExitStack()
         folder = self.directory / f"gateway-{number}"
         gateway = await stack.enter_async_context(
-            running_gateway(folder, KEYS, [(self.config, self.entries())])
+            running_gateway(folder, KEYS, [(self.config, self.entries())], **self.settings)
         )
         if number < len(self.gateways):
             self.gateways[number], self._stacks[number] = gateway, stack
@@ -108,9 +109,16 @@ class Spine:
 
 @asynccontextmanager
 async def running_spine(
-    config: EffectivePool, *, hosts: int = 1, generic: int = 0, gateways: int = 1, **options: Any
+    config: EffectivePool,
+    *,
+    hosts: int = 1,
+    generic: int = 0,
+    gateways: int = 1,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Spine]:
-    """Everything started and ready: shared hosts, then generic ones; `options` go to all of them."""
+    """Everything started and ready: shared hosts, then generic ones; `options` go to all of them, `settings`
+    to the gateways."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ap-spine-")))
         redis = stack.enter_context(redis_server(append=True))
@@ -120,7 +128,7 @@ async def running_spine(
                 for role in [*([{}] * hosts), *([GENERIC] * generic)]
             )
         )
-        spine = Spine(config, redis, list(pods), directory)
+        spine = Spine(config, redis, list(pods), directory, settings or {})
         stack.push_async_callback(spine.close)
         for number in range(gateways):
             await spine.start_gateway(number)

@@ -21,6 +21,7 @@ class TcpProxy:
         cut_after: after how many more pieces of answers the connection of the last one breaks, with only half
             of that piece sent; None: never.
         cuts: how many connections were broken.
+        refuse: break new connections at once, and leave those that there are.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -32,9 +33,13 @@ class TcpProxy:
         self.swallowed = 0
         self.cut_after: int | None = None
         self.cuts = 0
+        self.refuse = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        if self.refuse:
+            writer.transport.abort()
+            return
         try:
             up_reader, up_writer = await asyncio.open_connection(*self._upstream)
         except OSError:

@@ -14,6 +14,7 @@ import structlog
 from agentpool_agent.host.activation import Activations, Wanted
 from agentpool_agent.host.archive import Archives, chunks
 from agentpool_agent.host.invoke import Requests, check_identity, tier_of
+from agentpool_agent.host.leased import check_leased
 from agentpool_agent.host.moving import Change, Moves
 from agentpool_agent.host.operations import Operations
 from agentpool_agent.host.state import Host
@@ -68,14 +69,14 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         self._changed = changed
         self._audience = str(host.incarnation)
 
-    def _claims(self, context: Context, verb: Verb) -> CallClaims:
+    def _claims(self, context: Context, verb: Verb, instance: Callable[[], str] | None = None) -> CallClaims:
         authorization: str | None = None
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 authorization = str(value)
         # A watcher learns the incarnation from the first event; the pod's UID is what it knows before.
         audience = self._host.incarnation.pod_uid if verb is Verb.WATCH else self._audience
-        claims = self._verifier.verify(authorization, audience, verb)
+        claims = self._verifier.verify(authorization, audience, verb, instance)
         if claims.ended:
             self._upkeep.reap(claims.ended)
         return claims
@@ -84,7 +85,11 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         self, request: host_pb2.HostInvokeRequest, context: Context
     ) -> AsyncIterator[InvokeEvent]:
         """See host.proto."""
-        claims = self._claims(context, Verb.INVOKE)
+        claims = self._claims(
+            context, Verb.INVOKE, lambda: self._host.key(request.tenant_id, request.project_id).instance_id
+        )
+        if claims.instance:
+            check_leased(request)
         call = self._requests.call(request, claims.ended, context.time_remaining())
         # A cancelled call does not close the generators below it at once.
         context.add_done_callback(call.abandon)  # type: ignore[arg-type]  # a function will do

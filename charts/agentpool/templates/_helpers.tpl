@@ -151,6 +151,9 @@ subjects:
 {{- if not (or .Values.gateway.auth.clusterIssuer .Values.gateway.auth.issuers) -}}
 {{- fail "nobody could call: turn gateway.auth.clusterIssuer on, or name issuers in gateway.auth.issuers" -}}
 {{- end -}}
+{{- if and .Values.directAccess.enabled .Values.networkPolicy.enabled (not .Values.directAccess.from) -}}
+{{- fail "nobody could use a lease: name applications in directAccess.from, as `from` of a NetworkPolicy" -}}
+{{- end -}}
 http_listen: "0.0.0.0:8000"
 grpc_listen: "0.0.0.0:9000"
 call_token_key_file: /etc/agentpool/call-token/private.pem
@@ -164,6 +167,7 @@ auth:
   audience: {{ .Values.gateway.auth.audience }}
   tenant_binding: {{ .Values.gateway.auth.tenantBinding }}
   issuers: {{ toJson .Values.gateway.auth.issuers }}
+direct_access: {{ .Values.directAccess.enabled }}
 instance_series: {{ .Values.gateway.instanceSeries }}
 shutdown_grace_seconds: {{ .Values.gateway.shutdownGraceSeconds }}
 log_level: {{ .Values.gateway.logLevel }}

@@ -136,6 +136,8 @@ def gateway_settings(
         "membership_file": str(run.membership_file),
         "default_pool": f"{config.namespace}/{config.name}",
         "auth": {"mode": "insecure"},
+        # Whoever reaches the gateway here reaches the hosts, too.
+        "direct_access": True,
         "shutdown_grace_seconds": 5,
     }
 

@@ -7,7 +7,7 @@ sent again, and a remedy. The edges turn it into RFC 9457 problem JSON or a gRPC
 
     AgentPoolError
     |-- InvalidRequest      malformed, unknown field, too large          4xx, fix the request
-    |-- NotAllowed          no identity, no right                        401, 403
+    |-- NotAllowed          no identity, no right, switched off          401, 403
     |-- NotFound            pool or instance                             404
     |-- Conflict            the lifecycle forbids it now                 409
     |-- QuotaExceeded       permits or rate                              429, later
@@ -40,6 +40,7 @@ from agentpool_core.errors.request import (
     ConcurrencyExceeded,
     Conflict,
     ConsistencyUnavailable,
+    DirectAccessOff,
     IdempotencyUnsupported,
     IllegalTransition,
     InstanceDeclared,
@@ -89,6 +90,7 @@ __all__ = [
     "OUTCOME",
     "UNKNOWN",
     "DeadlineExceeded",
+    "DirectAccessOff",
     "Draining",
     "HostTooOld",
     "IdempotencyUnsupported",

@@ -75,6 +75,15 @@ class PermissionDenied(NotAllowed):
     remedy = "Ask the pool's administrator for the named verb on this pool."
 
 
+class DirectAccessOff(NotAllowed):
+    """Applications are to send their requests through the gateway."""
+
+    code = "DirectAccessOff"
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+    remedy = "Send requests through the gateway, or set directAccess.enabled of the chart."
+
+
 class NotFound(AgentPoolError):
     """Something named does not exist."""
 

@@ -132,3 +132,59 @@ class StatsResponse(_message.Message):
     JSON_FIELD_NUMBER: _ClassVar[int]
     json: bytes
     def __init__(self, json: _Optional[bytes] = ...) -> None: ...
+
+class AcquireRequest(_message.Message):
+    __slots__ = ("pool", "tenant_id", "project_id", "tier", "confirm")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_FIELD_NUMBER: _ClassVar[int]
+    pool: PoolRef
+    tenant_id: str
+    project_id: str
+    tier: str
+    confirm: bool
+    def __init__(self, pool: _Optional[_Union[PoolRef, _Mapping]] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., confirm: _Optional[bool] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ("id", "instance_id", "tier", "pod", "address", "incarnation", "token", "expires_at", "seconds_left")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    instance_id: str
+    tier: str
+    pod: str
+    address: str
+    incarnation: str
+    token: str
+    expires_at: float
+    seconds_left: float
+    def __init__(self, id: _Optional[str] = ..., instance_id: _Optional[str] = ..., tier: _Optional[str] = ..., pod: _Optional[str] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., token: _Optional[str] = ..., expires_at: _Optional[float] = ..., seconds_left: _Optional[float] = ...) -> None: ...
+
+class ReleaseRequest(_message.Message):
+    __slots__ = ("pool", "lease_id", "requests", "failures", "held_seconds")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    HELD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    pool: PoolRef
+    lease_id: str
+    requests: int
+    failures: int
+    held_seconds: float
+    def __init__(self, pool: _Optional[_Union[PoolRef, _Mapping]] = ..., lease_id: _Optional[str] = ..., requests: _Optional[int] = ..., failures: _Optional[int] = ..., held_seconds: _Optional[float] = ...) -> None: ...
+
+class ReleaseResponse(_message.Message):
+    __slots__ = ("counted",)
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    counted: bool
+    def __init__(self, counted: _Optional[bool] = ...) -> None: ...

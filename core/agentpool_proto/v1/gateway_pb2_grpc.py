@@ -90,6 +90,16 @@ class AgentPoolGatewayStub:
                 request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.StatsRequest.SerializeToString,
                 response_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.StatsResponse.FromString,
                 _registered_method=True)
+        self.Acquire = channel.unary_unary(
+                '/agentpool.v1.AgentPoolGateway/Acquire',
+                request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.AcquireRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.Lease.FromString,
+                _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/agentpool.v1.AgentPoolGateway/Release',
+                request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
 
 
 class AgentPoolGatewayServicer:
@@ -161,6 +171,22 @@ class AgentPoolGatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Acquire(self, request, context):
+        """Make an instance resident and give what it takes to send requests to its host directly, for a minute. Refused
+        with DirectAccessOff where applications are to stay with the gateway. A lease holds nothing: the instance may
+        be evicted or moved, and the host then refuses before `accepted`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Report what was done with a lease. One that is never reported just ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentPoolGatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +239,16 @@ def add_AgentPoolGatewayServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.StatsRequest.FromString,
                     response_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.StatsResponse.SerializeToString,
+            ),
+            'Acquire': grpc.unary_unary_rpc_method_handler(
+                    servicer.Acquire,
+                    request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.AcquireRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.Lease.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.ReleaseRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.ReleaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -488,6 +524,60 @@ class AgentPoolGateway:
             '/agentpool.v1.AgentPoolGateway/GetStats',
             agentpool__proto_dot_v1_dot_gateway__pb2.StatsRequest.SerializeToString,
             agentpool__proto_dot_v1_dot_gateway__pb2.StatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Acquire(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentpool.v1.AgentPoolGateway/Acquire',
+            agentpool__proto_dot_v1_dot_gateway__pb2.AcquireRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_gateway__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentpool.v1.AgentPoolGateway/Release',
+            agentpool__proto_dot_v1_dot_gateway__pb2.ReleaseRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_gateway__pb2.ReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

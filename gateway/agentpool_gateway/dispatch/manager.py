@@ -37,23 +37,26 @@ from agentpool_gateway.dispatch.call import (
 from agentpool_gateway.dispatch.forgetting import Forgetting, Forgotten
 from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.journey import Journey
+from agentpool_gateway.dispatch.leasing import LeaseObserver, Leasing
 from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
 from agentpool_gateway.dispatch.listing import Listing, ListQuery, Page
 from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats, pool_health, pool_stats
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
+from agentpool_proto.v1.gateway_pb2 import Lease
 from agentpool_proto.v1.host_pb2 import ActivateRequest, HostInvokeRequest, ImportTarget
 from agentpool_proto.v1.types_pb2 import Accepted, Instance, InvokeEvent
 from agentpool_rpc.cancellation import caller_cancelled
+from agentpool_rpc.leases import LeaseIds
 from agentpool_rpc.status import from_rpc_error
 
 DECLARED = "declared"
 """Origin of an instance that an AgentInstance object declares."""
 
 
-class Observer(Protocol):
-    """Told of every request's beginning and end."""
+class Observer(LeaseObserver, Protocol):
+    """Told of every request's beginning and end, and of leases."""
 
     def request_began(self, pool: PoolName) -> None:
         """A request is worked on; its end follows."""
@@ -76,6 +79,7 @@ class PoolManager:
         observer: Observer,
         in_flight: InFlight,
         wall_clock: Callable[[], float] = time.time,
+        lease_ids: LeaseIds | None = None,
     ) -> None:
         self._fleet = fleet
         self.table = table
@@ -85,6 +89,7 @@ class PoolManager:
         self._lifecycle = LifecycleCalls(fleet, table)
         self._listing = Listing(fleet, table)
         self._archives = ArchiveCalls(fleet, table)
+        self.leasing = Leasing(fleet, table, self.get_or_create_instance, lease_ids, observer)
         self._forgetting = Forgetting(self._listing.page, self._lifecycle.terminate)
 
     def get_stats(self) -> PoolStats:
@@ -185,6 +190,14 @@ class PoolManager:
     async def forget_tenant(self, tenant_id: str, seconds: float) -> Forgotten:
         """Erase every instance of a tenant that no AgentInstance declares, for at most so many seconds."""
         return await self._forgetting.forget(tenant_id, seconds)
+
+    async def acquire(
+        self, tenant_id: str, project_id: str, tier: Tier | None = None, confirm: bool = False
+    ) -> Lease:
+        """A lease of the instance; DirectAccessOff where there are none."""
+        self._enabled()
+        instance_id = self.instance_id(tenant_id, project_id)
+        return await self.leasing.acquire(instance_id, tenant_id, project_id, tier, confirm)
 
     def instance_id(self, tenant_id: str, project_id: str) -> str:
         """The id of a tenant's project in this pool."""

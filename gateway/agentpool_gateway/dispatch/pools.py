@@ -8,6 +8,7 @@ from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.manager import Observer, PoolManager
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.watcher import Fleet
+from agentpool_rpc.leases import LeaseIds
 
 
 class Pools:
@@ -16,15 +17,22 @@ class Pools:
     Args:
         default: the pool meant where none is named.
         max_in_flight: requests that are worked on at one time, over all pools.
+        lease_ids: makes ids of leases; None: applications are to send everything through the gateway.
     """
 
     def __init__(
-        self, fleet: Fleet, observer: Observer, default: PoolName | None, max_in_flight: int
+        self,
+        fleet: Fleet,
+        observer: Observer,
+        default: PoolName | None,
+        max_in_flight: int,
+        lease_ids: LeaseIds | None = None,
     ) -> None:
         self._fleet = fleet
         self._observer = observer
         self._default = default
         self._in_flight = InFlight(max_in_flight)
+        self._lease_ids = lease_ids
         self._managers: dict[PoolName, PoolManager] = {}
 
     @property
@@ -52,5 +60,8 @@ class Pools:
             raise PoolNotFound(f"There is no pool {name}.")
         manager = self._managers.get(name)
         if manager is None or manager.table is not table:
-            manager = self._managers[name] = PoolManager(self._fleet, table, self._observer, self._in_flight)
+            manager = PoolManager(
+                self._fleet, table, self._observer, self._in_flight, lease_ids=self._lease_ids
+            )
+            self._managers[name] = manager
         return manager

@@ -28,7 +28,7 @@ SILENCE = Silence(ping_seconds=1.0, answer_seconds=2.0)
 a host that is only busy is never taken for silent."""
 CLOSE_SECONDS = 5.0
 """How long requests in flight may take to end at a host that left the membership."""
-CALLS = frozenset(Verb) - {Verb.WATCH, Verb.RETIRE, Verb.CONFIGURE}
+CALLS = frozenset(Verb) - {Verb.WATCH, Verb.RETIRE, Verb.CONFIGURE, Verb.INVOKE_LEASED}
 """Verbs in the token of every call: one token per host serves all, so it is signed twice a minute."""
 
 
@@ -67,6 +67,10 @@ class HostLink:
     def authorization(self, ended: tuple[Incarnation, ...] = ()) -> str:
         """The call token for the host's present incarnation."""
         return self._signer.authorization(str(self.host.incarnation), CALLS, ended)
+
+    def lease(self, instance_id: str) -> tuple[str, float]:
+        """A call token for requests of one instance, to be given to an application, and when it ends."""
+        return self._signer.lease(str(self.host.incarnation), instance_id)
 
     async def run(self) -> None:
         """Watch the host until cancelled."""

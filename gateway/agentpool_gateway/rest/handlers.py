@@ -7,6 +7,8 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+import msgspec
+
 from agentpool_core.archive import MEDIA_TYPE, archive_bytes
 from agentpool_core.errors import AgentPoolError
 from agentpool_core.lifecycle import Tier
@@ -16,9 +18,10 @@ from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.metrics import CONTENT_TYPE, Metrics
 from agentpool_gateway.rest import parsing, schemas
 from agentpool_gateway.rest.events import SlowReader, stream_events
-from agentpool_gateway.rest.exchange import Exchange
+from agentpool_gateway.rest.exchange import JSON, Exchange
 from agentpool_gateway.settings import PoolVerb
 from agentpool_proto.v1.types_pb2 import Instance
+from agentpool_rpc.leases import LeaseReport
 from agentpool_rpc.metrics import process_text
 
 CREATED = 201
@@ -144,6 +147,28 @@ class Handlers:
         await self._may_use(exchange, entry, body.tenant_id, body.project_id, body.tier)
         created = await entry.pool.get_or_create_instance(body.tenant_id, body.project_id, body.tier)
         await self._reply(exchange, created, CREATED)
+
+    async def acquire_lease(self, exchange: Exchange) -> None:
+        """Give a lease of an instance."""
+        entry = await self._enter(exchange, PoolVerb.INVOKE)
+        exchange.query(())
+        body = parsing.parse_acquire(await exchange.body(parsing.ENVELOPE_BYTES))
+        await self._may_use(exchange, entry, body.tenant_id, body.project_id, body.tier)
+        lease = await entry.pool.acquire(body.tenant_id, body.project_id, body.tier, body.confirm)
+        exchange.audit.names(instance=lease.instance_id)
+        view = msgspec.json.encode(schemas.lease_view(lease))
+        # It holds a token.
+        await exchange.reply_bytes(view, JSON, CREATED, [(b"cache-control", b"no-store")])
+
+    async def release_lease(self, exchange: Exchange) -> None:
+        """Take the report of a lease."""
+        entry = await self._enter(exchange, PoolVerb.INVOKE)
+        exchange.query(())
+        body = parsing.parse_release(await exchange.body(parsing.ENVELOPE_BYTES))
+        claims = entry.pool.leasing.lease(body.lease_id)
+        await self.gate.may_act_for(entry, claims.tenant_id)
+        report = LeaseReport(body.requests, body.failures, body.held_seconds)
+        await exchange.reply(schemas.ReleaseView(entry.pool.leasing.release(claims, report)))
 
     async def terminate_instance(self, exchange: Exchange) -> None:
         """End an instance and erase its state."""

@@ -166,6 +166,20 @@ OPERATIONS: tuple[Operation, ...] = (
         audited=True,
     ),
     Operation(
+        "acquire_lease", "POST", "/leases", "Lease an instance, to talk to its host directly",
+        PoolVerb.INVOKE, Handlers.acquire_lease, schemas.LeaseView, 201, schemas.AcquireBody, audited=True,
+        problems=(errors.DirectAccessOff, *_BODY, *_PLACE),
+        more="For applications that reach the hosts. The instance is made resident. The token is good for "
+        "this instance at this host (gRPC `agentpool.v1.AgentHost/Invoke`), for a minute. A lease holds "
+        "nothing: the host may refuse any request before `accepted`, and then it is time for another lease.",
+    ),
+    Operation(
+        "release_lease", "POST", "/leases/release", "Report what was done with a lease", PoolVerb.INVOKE,
+        Handlers.release_lease, schemas.ReleaseView, body=schemas.ReleaseBody,
+        problems=(errors.DirectAccessOff, *_BODY),
+        more="Goes into the pool's metrics. A lease that is never reported just ends.",
+    ),
+    Operation(
         "get_instance", "GET", "/instances/{instance_id}", "One instance", PoolVerb.GET,
         Handlers.get_instance, schemas.InstanceView, problems=(errors.InstanceNotFound, errors.NoHost),
     ),

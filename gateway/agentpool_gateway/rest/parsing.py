@@ -13,7 +13,7 @@ from agentpool_core.errors import InvalidRequest, MalformedRequest, PayloadTooLa
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import MAX_NAME_CHARS
 from agentpool_gateway.dispatch.listing import MAX_LIMIT, ListQuery
-from agentpool_gateway.rest.schemas import CreateBody, InvokeBody, MoveBody
+from agentpool_gateway.rest.schemas import AcquireBody, CreateBody, InvokeBody, MoveBody, ReleaseBody
 from agentpool_proto.v1.host_pb2 import ImportTarget
 
 ENVELOPE_BYTES = 16 * 1024
@@ -22,10 +22,12 @@ MAX_KEY_CHARS = 255
 AUTO = "AUTO"
 """In place of a tier: the pool decides."""
 
-_Body = TypeVar("_Body", InvokeBody, CreateBody, MoveBody)
+_Body = TypeVar("_Body", InvokeBody, CreateBody, MoveBody, AcquireBody, ReleaseBody)
 _invoke = msgspec.json.Decoder(InvokeBody)
 _create = msgspec.json.Decoder(CreateBody)
 _move = msgspec.json.Decoder(MoveBody)
+_acquire = msgspec.json.Decoder(AcquireBody)
+_release = msgspec.json.Decoder(ReleaseBody)
 
 
 def parse_invoke(body: bytes, input_limit: int) -> InvokeBody:
@@ -39,6 +41,16 @@ def parse_invoke(body: bytes, input_limit: int) -> InvokeBody:
 def parse_create(body: bytes) -> CreateBody:
     """The body of a create; MalformedRequest or InvalidRequest."""
     return _parse(_create, body)
+
+
+def parse_acquire(body: bytes) -> AcquireBody:
+    """The body of an acquire; MalformedRequest or InvalidRequest."""
+    return _parse(_acquire, body)
+
+
+def parse_release(body: bytes) -> ReleaseBody:
+    """The body of a release; MalformedRequest or InvalidRequest."""
+    return _parse(_release, body)
 
 
 def parse_move(body: bytes) -> Tier | None:

@@ -14,7 +14,7 @@ from agentpool_gateway.dispatch.call import Ended, Started
 from agentpool_gateway.dispatch.forgetting import Forgotten
 from agentpool_gateway.dispatch.stats import HostStats, PoolHealth, PoolStats
 from agentpool_gateway.rest.problems import Problem
-from agentpool_proto.v1.gateway_pb2 import GatewayTiming
+from agentpool_proto.v1.gateway_pb2 import GatewayTiming, Lease
 from agentpool_proto.v1.types_pb2 import Instance, LoadMetrics, Recovery
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -43,6 +43,47 @@ class MoveBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The tier that an instance is to have and to keep; AUTO: its present one, which the pool may change."""
 
     tier: Literal["HOT", "WARM", "COLD", "AUTO"]
+
+
+class AcquireBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """An instance to lease. `confirm`: ask its host, do not go by its last report; for after a host that an
+    earlier lease named has refused."""
+
+    tenant_id: Name
+    project_id: Name
+    tier: Tier | None = None
+    confirm: bool = False
+
+
+class ReleaseBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What was done with a lease: requests that were sent, those of them that failed, and how long it was
+    held."""
+
+    lease_id: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    requests: Annotated[int, msgspec.Meta(ge=0)]
+    failures: Annotated[int, msgspec.Meta(ge=0)]
+    held_seconds: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class LeaseView(msgspec.Struct, frozen=True):
+    """Where an instance is, and the right to send it requests there: `token` goes into `authorization`
+    metadata of `agentpool.v1.AgentHost/Invoke` at `address`, until `expires_at`."""
+
+    id: str
+    instance_id: str
+    tier: str
+    pod: str
+    address: str
+    incarnation: str
+    token: str
+    expires_at: str
+    seconds_left: float
+
+
+class ReleaseView(msgspec.Struct, frozen=True):
+    """`counted` is false for a lease that ended too long ago."""
+
+    counted: bool
 
 
 class HostTiming(msgspec.Struct, frozen=True):
@@ -196,6 +237,10 @@ SCHEMAS: tuple[type[msgspec.Struct], ...] = (
     InvokeAnswer,
     CreateBody,
     MoveBody,
+    AcquireBody,
+    ReleaseBody,
+    LeaseView,
+    ReleaseView,
     ForgottenView,
     AcceptedView,
     InstanceView,
@@ -277,6 +322,21 @@ def _load(one: LoadMetrics) -> LoadView:
         round(one.average_response_time_ms, 3),
         one.success_rate,
         _moment(one.last_updated),
+    )
+
+
+def lease_view(one: Lease) -> LeaseView:
+    """A lease as REST shows it."""
+    return LeaseView(
+        id=one.id,
+        instance_id=one.instance_id,
+        tier=one.tier,
+        pod=one.pod,
+        address=one.address,
+        incarnation=one.incarnation,
+        token=one.token,
+        expires_at=datetime.fromtimestamp(one.expires_at, UTC).isoformat(timespec="milliseconds"),
+        seconds_left=one.seconds_left,
     )
 
 

@@ -28,6 +28,7 @@ from agentpool_gateway.rest.parsing import (
 )
 from agentpool_gateway.settings import PoolVerb
 from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc, types_pb2
+from agentpool_rpc.leases import LeaseReport
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _raw = msgspec.json.Decoder(msgspec.Raw)
@@ -173,6 +174,26 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         entry = await self._enter(request.pool, context, PoolVerb.GET, line)
         return gateway_pb2.StatsResponse(json=msgspec.json.encode(entry.pool.get_stats()))
 
+    async def Acquire(self, request: gateway_pb2.AcquireRequest, context: Context) -> gateway_pb2.Lease:
+        """Give a lease of an instance."""
+        with _line(context, "acquire_lease", PoolVerb.INVOKE) as line:
+            entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
+            tier = await self._tier(entry, request, line)
+            lease = await entry.pool.acquire(request.tenant_id, request.project_id, tier, request.confirm)
+            line.names(instance=lease.instance_id)
+            return lease
+
+    async def Release(
+        self, request: gateway_pb2.ReleaseRequest, context: Context
+    ) -> gateway_pb2.ReleaseResponse:
+        """Take the report of a lease."""
+        line = _line(context, "release_lease", PoolVerb.INVOKE, privileged=False)
+        entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
+        claims = entry.pool.leasing.lease(request.lease_id)
+        await self._gate.may_act_for(entry, claims.tenant_id)
+        report = LeaseReport(request.requests, request.failures, request.held_seconds)
+        return gateway_pb2.ReleaseResponse(counted=entry.pool.leasing.release(claims, report))
+
     async def _enter(
         self, pool: gateway_pb2.PoolRef, context: Context, verb: PoolVerb, line: AuditLine
     ) -> Entry:
@@ -199,7 +220,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     async def _tier(
         self,
         entry: Entry,
-        request: gateway_pb2.InvokeRequest | gateway_pb2.CreateInstanceRequest,
+        request: gateway_pb2.InvokeRequest | gateway_pb2.CreateInstanceRequest | gateway_pb2.AcquireRequest,
         line: AuditLine,
     ) -> Tier | None:
         parse_name("tenant_id", request.tenant_id)

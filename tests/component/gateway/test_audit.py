@@ -64,7 +64,7 @@ async def stage(directory: Path, keys: CallKeys, pool: EffectivePool, host: Fake
         ],
         "grants": [{"subject": "admin", "verbs": ALL}, {"subject": "reader", "verbs": ["get", "invoke"]}],
     }
-    async with running_gateway(directory, keys, [(pool, [host])], auth=auth) as gateway:
+    async with running_gateway(directory, keys, [(pool, [host])], auth=auth, direct_access=True) as gateway:
         await gateway.sees(1)
         yield Stage(
             gateway, host, issuer, gateway.client({"authorization": f"Bearer {issuer.token('admin')}"})
@@ -89,6 +89,7 @@ async def test_every_privileged_call_of_rest_has_its_line_and_others_have_none(o
     await client.post(POOL + "/invoke", json=body())
     await client.post(POOL + "/invoke", json=body(tier="WARM"))
     await client.post(POOL + "/instances", json={"tenant_id": "tenant", "project_id": "project"})
+    await client.post(POOL + "/leases", json={"tenant_id": "tenant", "project_id": "project"})
     await client.post(path + "/pause")
     await client.post(path + "/resume")
     await client.put(path + "/tier", json={"tier": "WARM"})
@@ -98,8 +99,8 @@ async def test_every_privileged_call_of_rest_has_its_line_and_others_have_none(o
     await client.delete(POOL + "/tenants/tenant")
     lines = on_stage.lines()
     assert [line["operation"] for line in lines] == [
-        *("invoke", "create_instance", "pause_instance", "resume_instance", "move_instance"),
-        *("export_instance", "import_instance", "terminate_instance", "forget_tenant"),
+        *("invoke", "create_instance", "acquire_lease", "pause_instance", "resume_instance"),
+        *("move_instance", "export_instance", "import_instance", "terminate_instance", "forget_tenant"),
     ]
     audited = {one.id for one in OPERATIONS if one.audited}
     assert {line["operation"] for line in lines} == audited | {"invoke"}
@@ -124,6 +125,9 @@ async def test_grpc_calls_have_the_same_lines(on_stage: Stage) -> None:
             pass
         create = gateway_pb2.CreateInstanceRequest(tenant_id="tenant", project_id="project")
         await stub.CreateInstance(create, metadata=metadata)
+        acquire = gateway_pb2.AcquireRequest(tenant_id="tenant", project_id="project")
+        lease = await stub.Acquire(acquire, metadata=metadata)
+        await stub.Release(gateway_pb2.ReleaseRequest(lease_id=lease.id), metadata=metadata)
         await stub.GetInstance(named, metadata=metadata)
         await stub.PauseInstance(named, metadata=metadata)
         await stub.ResumeInstance(named, metadata=metadata)
@@ -132,8 +136,8 @@ async def test_grpc_calls_have_the_same_lines(on_stage: Stage) -> None:
         await stub.TerminateInstance(named, metadata=metadata)
     lines = on_stage.lines()
     assert [line["operation"] for line in lines] == [
-        *("invoke", "invoke", "create_instance", "pause_instance", "resume_instance", "move_instance"),
-        "terminate_instance",
+        *("invoke", "invoke", "create_instance", "acquire_lease", "pause_instance", "resume_instance"),
+        *("move_instance", "terminate_instance"),
     ]
     assert {(line["request_id"], line["outcome"], line["tenant"]) for line in lines} == {
         ("call-1", "Success", "tenant")

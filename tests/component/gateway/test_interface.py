@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from agentpool_core.config import EffectivePool
 from agentpool_gateway.rest.operations import DEFAULT_POOL, NAMED_POOL, OPERATIONS
 from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc, host_pb2, types_pb2
+from agentpool_rpc.leases import LeaseClaims, LeaseIds
 from support.builders import effective_pool
 from support.callers import body
 from support.gateways import CallKeys, running_gateway, write_membership
@@ -24,6 +26,7 @@ CONTENT = {
     "invoke": body(),
     "create_instance": {"tenant_id": "t", "project_id": "p"},
     "move_instance": {"tier": "WARM"},
+    "acquire_lease": {"tenant_id": "t", "project_id": "p"},
 }
 """Bodies of the operations that take one."""
 
@@ -201,15 +204,19 @@ async def test_every_operation_of_the_table_answers_on_both_paths(
     tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
 ) -> None:
     host = await start_host()
-    async with running_gateway(tmp_path, keys, [(pool, [host])]) as gateway:
+    async with running_gateway(tmp_path, keys, [(pool, [host])], direct_access=True) as gateway:
         await gateway.sees(1)
         client = gateway.client()
         named = NAMED_POOL.format(namespace="default", pool="support")
+        lease = LeaseIds(keys.private, time.time).issue(
+            LeaseClaims("default", "support", "t", "p", time.time())
+        )
+        report = {"lease_id": lease, "requests": 1, "failures": 0, "held_seconds": 0.1}
         for prefix in (DEFAULT_POOL, named):
             for one in OPERATIONS:
                 held = host.hold("tenant", "project")
                 path = prefix + one.path.format(instance_id=held.id, tenant_id="tenant")
-                content = CONTENT.get(one.id)
+                content = report if one.id == "release_lease" else CONTENT.get(one.id)
                 params = {"tenant_id": "t", "project_id": "p"} if one.id == "import_instance" else {}
                 answer = await client.request(one.method, path, json=content, params=params)
                 assert answer.status_code == one.status, (path, answer.text)

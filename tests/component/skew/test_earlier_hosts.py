@@ -11,6 +11,7 @@ from random import Random
 import httpx
 import pytest
 
+from agentpool_client import AgentPool
 from agentpool_core.errors import HostTooOld
 from agentpool_core.lifecycle import State
 from agentpool_operator.hosts.link import HostLink, SentConfig
@@ -111,6 +112,16 @@ async def test_a_rolling_update_from_the_earlier_revision_loses_nothing_and_fail
             await old.close()
             if new is not None:
                 await new.close()
+
+
+async def test_earlier_hosts_take_a_lease_for_nothing_and_the_library_stays_with_the_gateway(
+    earlier: tuple[Path, ...],
+) -> None:
+    settings = {"direct_access": True}
+    async with running_spine(CONFIG, sources=earlier, settings=settings) as spine:
+        async with AgentPool(f"grpc://{spine.gateways[0].grpc_address}") as pool:
+            answers = [await pool.invoke("acme", PROJECTS[0], "add") for _ in range(4)]
+    assert [(one.output, one.direct) for one in answers] == [(n, False) for n in (1, 2, 3, 4)]
 
 
 async def test_earlier_hosts_take_the_operators_configuration_and_its_calls(

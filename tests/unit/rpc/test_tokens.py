@@ -12,7 +12,9 @@ from agentpool_core.errors import PermissionDenied, Unauthenticated
 from agentpool_core.names import Incarnation
 from agentpool_rpc.tokens import (
     LIFETIME_SECONDS,
+    REMEMBERED,
     RENEW_SECONDS,
+    CallClaims,
     TokenSigner,
     TokenVerifier,
     Verb,
@@ -134,3 +136,69 @@ def test_a_proof_is_never_put_into_the_reused_token() -> None:
 def test_refuses_to_start_without_a_key() -> None:
     with pytest.raises(ValueError, match="public key"):
         TokenVerifier([], Clock())
+
+
+LEASED = "inst-1"
+
+
+def leased(clock: Clock, instance: str = LEASED) -> str:
+    return signer(clock).lease(HOST, instance)[0]
+
+
+def test_a_lease_is_good_for_requests_of_its_instance_and_says_when_it_ends() -> None:
+    clock = Clock()
+    token, expires_at = signer(clock).lease(HOST, LEASED)
+    claims = TokenVerifier([PUBLIC], clock).verify(token, HOST, Verb.INVOKE, lambda: LEASED)
+    assert (claims.instance, claims.expires_at, claims.ended) == (LEASED, expires_at, frozenset())
+    assert expires_at == clock.now + LIFETIME_SECONDS
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.INVOKE])
+def test_a_lease_is_good_for_no_other_verb(verb: Verb) -> None:
+    clock = Clock()
+    with pytest.raises(PermissionDenied):
+        TokenVerifier([PUBLIC], clock).verify(leased(clock), HOST, verb, lambda: LEASED)
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        pytest.param(lambda: "inst-2", id="another instance"),
+        pytest.param(None, id="no instance in particular"),
+    ],
+)
+def test_a_lease_is_good_for_no_other_instance_also_once_it_is_remembered(instance) -> None:  # type: ignore[no-untyped-def]
+    clock = Clock()
+    verifier = TokenVerifier([PUBLIC], clock)
+    verifier.verify(leased(clock), HOST, Verb.INVOKE, lambda: LEASED)
+    with pytest.raises(PermissionDenied):
+        verifier.verify(leased(clock), HOST, Verb.INVOKE, instance)
+
+
+def test_a_lease_ends_and_is_for_one_host() -> None:
+    clock = Clock()
+    verifier = TokenVerifier([PUBLIC], clock)
+    token = leased(clock)
+    with pytest.raises(Unauthenticated):
+        verifier.verify(token, "pod-1/0002", Verb.INVOKE, lambda: LEASED)
+    clock.now += LIFETIME_SECONDS + 11
+    with pytest.raises(Unauthenticated, match="expired"):
+        verifier.verify(token, HOST, Verb.INVOKE, lambda: LEASED)
+
+
+def test_a_host_of_an_earlier_release_takes_a_lease_for_nothing_at_all() -> None:
+    # Such a host looks at `verbs` alone; the one that it knows for requests must not be there.
+    claims = jwt.decode(leased(Clock()).removeprefix("Bearer "), options={"verify_signature": False})
+    assert claims["verbs"] == ["invoke-leased"]
+
+
+def test_many_leases_do_not_have_the_gateways_own_token_checked_again() -> None:
+    clock = Clock()
+    verifier = TokenVerifier([PUBLIC], clock)
+    for number in range(REMEMBERED + 5):
+        verifier._seen[str(number)] = CallClaims("x", HOST, frozenset(), frozenset(), clock.now)
+    token = signer(clock).authorization(HOST, INVOKE)
+    verifier.verify(token, HOST, Verb.INVOKE)
+    assert token in verifier._seen
+    verifier.verify(leased(clock), HOST, Verb.INVOKE, lambda: LEASED)
+    assert token in verifier._seen

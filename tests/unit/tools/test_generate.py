@@ -21,7 +21,7 @@ def test_the_committed_pages_are_the_generated_ones() -> None:
 def test_every_page_names_its_source_and_command_first() -> None:
     for text in PAGES.values():
         first = text.splitlines()[0]
-        assert first.startswith("<!-- Generated from core/agentpool_core/")
+        assert first.startswith(("<!-- Generated from core/agentpool_core/", "<!-- Generated from client/"))
         assert first.endswith("by `make generate`. Do not edit. -->")
 
 
