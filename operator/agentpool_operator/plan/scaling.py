@@ -55,8 +55,8 @@ def capacity(pool: AgentPool, effective: EffectivePool) -> Capacity:
     resources = workers_resources(ROLE_WARM, pool, effective)
     amounts = {**resources["requests"], **resources["limits"]}
     return Capacity(
-        cpu_millis=cpu_millis(amounts["cpu"]),
-        memory_bytes=memory_bytes(amounts["memory"]),
+        cpu_millis=max(1, cpu_millis(amounts["cpu"])),
+        memory_bytes=max(1, memory_bytes(amounts["memory"])),
         places=effective.instances_per_host,
         permits=effective.tier(Tier.WARM).quota.concurrent_requests,
         queue=effective.scaling.target_queue_depth,
