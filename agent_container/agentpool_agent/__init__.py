@@ -13,6 +13,7 @@ from agentpool_agent.authoring import (
     Identity,
     Rejected,
     Request,
+    Span,
 )
 
-__all__ = ["Agent", "Answer", "Chunk", "Context", "Event", "Identity", "Rejected", "Request"]
+__all__ = ["Agent", "Answer", "Chunk", "Context", "Event", "Identity", "Rejected", "Request", "Span"]

@@ -29,6 +29,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 import msgspec
@@ -91,6 +92,30 @@ class Identity:
     instance_id: str
 
 
+SpanValue = str | int | float | bool
+"""What an attribute of a span may be."""
+
+
+class Span(Protocol):
+    """One step of a request, for whoever looks at its trace; see `Context.span`."""
+
+    def set(self, **attributes: SpanValue) -> None:
+        """Say more of it: at most 16 attributes, texts of at most 256 characters. They leave the instance, so
+        nothing of a tenant's data belongs into them."""
+
+    def __enter__(self) -> Span: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def __aenter__(self) -> Span: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 class Context(Protocol):
     """What the runtime offers to the agent."""
 
@@ -117,6 +142,10 @@ class Context(Protocol):
 
     def unchanged(self) -> None:
         """Inside `handle`: this request changed nothing, no snapshot is needed for it."""
+
+    def span(self, name: str, **attributes: SpanValue) -> Span:
+        """`with context.span("search", documents=3) as span:` (or `async with`): a step of this request in
+        its trace. At most 31 for each request; outside of `handle`, or with traces off, it does nothing."""
 
 
 class Agent(Protocol):

@@ -40,6 +40,7 @@ from agentpool_gateway.settings import (
 from agentpool_rpc.leases import LeaseIds
 from agentpool_rpc.logs import configure_logs
 from agentpool_rpc.tokens import TokenSigner
+from agentpool_rpc.tracing import Tracing, tracing_of
 
 if TYPE_CHECKING:
     from agentpool_gateway.kube.cluster import Cluster
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     try:
-        asyncio.run(Gateway(settings, signer, lease_ids).run())
+        tracing = tracing_of(os.environ, "agentpool-gateway", _pod())
+        asyncio.run(Gateway(settings, signer, lease_ids, tracing).run())
     except OSError as exc:
         log.error("gateway_not_started", reason=str(exc))
         return START_ERROR
@@ -77,10 +79,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Gateway:
-    """One gateway process."""
+    """One gateway process.
 
-    def __init__(self, settings: Settings, signer: TokenSigner, lease_ids: LeaseIds | None = None) -> None:
+    Args:
+        tracing: makes spans of requests; None: traces are off.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        signer: TokenSigner,
+        lease_ids: LeaseIds | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._settings = settings
+        self._tracing = tracing
         random = Random()  # noqa: S311  # jitter, not a secret
         self._cluster, membership = _membership(settings, random)
         self._issuer: ClusterIssuer | None = None
@@ -89,7 +102,7 @@ class Gateway:
                 settings.auth.audience, self._cluster.issuer, self._cluster.keys, time.monotonic, random
             )
         self._fleet = Fleet(membership, signer, random)
-        self._metrics = Metrics(self._fleet, settings.instance_series)
+        self._metrics = Metrics(self._fleet, settings.instance_series, self._dropped)
         default = PoolName(*settings.default_pool.split("/")) if settings.default_pool else None
         pools = Pools(self._fleet, self._metrics, default, settings.max_in_flight, lease_ids)
         self._gate = make_gate(settings.auth, pools, time.time, time.monotonic, self._cluster, self._issuer)
@@ -111,14 +124,14 @@ class Gateway:
         if insecure:
             log.warning("auth_is_off", remedy="Use auth.mode jwt for anything but a trial on one machine.")
         rest = RestApp(
-            Handlers(self._gate, self._metrics, self._grace_over),
+            Handlers(self._gate, self._metrics, self._grace_over, tracing=self._tracing),
             lambda: self._ready,
             local_pages_only=insecure,
             refused=partial(self._metrics.refused, Interface.REST),
         )
         listener = _listen(settings.http_listen)
         http = _HttpServer(_http_config(rest))
-        rpc = RpcServer(self._gate, partial(self._metrics.refused, Interface.GRPC))
+        rpc = RpcServer(self._gate, partial(self._metrics.refused, Interface.GRPC), self._tracing)
         rpc_port = rpc.bind(settings.grpc_listen)
         watching = await self._watch()
         serving = asyncio.create_task(http.serve([listener]), name="http")
@@ -134,7 +147,12 @@ class Gateway:
             await asyncio.gather(*watching, return_exceptions=True)
             if self._cluster is not None:
                 await self._cluster.close()
+            if self._tracing is not None:
+                await self._tracing.close()
         log.info("gateway_stopped")
+
+    def _dropped(self) -> int:
+        return self._tracing.dropped if self._tracing is not None else 0
 
     async def _watch(self) -> list[asyncio.Task[None]]:
         if self._cluster is not None:
@@ -178,6 +196,11 @@ def _membership(settings: Settings, random: Random) -> tuple[Cluster | None, Mem
 
     cluster = Cluster(settings.kubernetes or KubernetesSettings(), random)
     return cluster, cluster
+
+
+def _pod() -> dict[str, str]:
+    # In a pod, its name.
+    return {"k8s.pod.name": socket.gethostname()}
 
 
 class _HttpServer(uvicorn.Server):

@@ -37,7 +37,7 @@ from agentpool_operator.reconcile.scaling import Scaling
 from agentpool_operator.reconcile.tiering import LOOK_SECONDS, Tiering
 from agentpool_operator.report.events import Recorder
 from agentpool_operator.report.failures import Failures
-from agentpool_operator.settings import Settings
+from agentpool_operator.settings import Settings, tracing_environment
 from agentpool_operator.store import StoreAway
 from agentpool_rpc.tokens import TokenSigner
 
@@ -151,7 +151,11 @@ class App:
             access=Access(kube, settings.namespace, settings.redis_secret, settings.redis_address),
             recorder=Recorder(kube, settings.identity),
             defaults=PodDefaults(
-                settings.agent_image, settings.agent_pull_policy, public, settings.agent_log_level
+                settings.agent_image,
+                settings.agent_pull_policy,
+                public,
+                settings.agent_log_level,
+                tracing_environment(settings),
             ),
             environ=settings.pool_environ or {},
         )

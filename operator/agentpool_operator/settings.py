@@ -34,6 +34,9 @@ class Settings:
         workers: reconciles at once.
         health_interval_seconds, health_timeout_seconds: how often the operator checks itself, and how long
             its queue may stand still before it says that it is not well.
+        tracing_endpoint: where agent pods send traces, OTLP over gRPC; empty: nowhere.
+        tracing_sample_ratio: share of traces that begin at an agent pod and are kept.
+        tracing_identities: whether spans say whose request it is.
         pool_environ: the variables of pools (A74, A76).
     """
 
@@ -55,6 +58,9 @@ class Settings:
     log_level: str = "INFO"
     log_pretty: bool = False
     agent_log_level: str = "INFO"
+    tracing_endpoint: str = ""
+    tracing_sample_ratio: float = 1.0
+    tracing_identities: bool = False
     pool_environ: Mapping[str, str] | None = None
 
 
@@ -73,16 +79,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     image = text("AGENT_IMAGE")
     if not image:
         raise ValueError(f"{PREFIX}AGENT_IMAGE is not set; give it the image of agent pods")
-    policy = text("AGENT_IMAGE_PULL_POLICY", "IfNotPresent")
-    if policy not in ("Always", "IfNotPresent", "Never"):
-        raise ValueError(f"{PREFIX}AGENT_IMAGE_PULL_POLICY is {policy!r}; give Always, IfNotPresent or Never")
     watched = tuple(one.strip() for one in text("WATCH_NAMESPACES").split(",") if one.strip())
     return Settings(
         namespace=namespace,
         watch_namespaces=watched,
         identity=f"{text('POD', socket.gethostname())}_{os.urandom(4).hex()}",
         agent_image=image,
-        agent_pull_policy=policy,
+        agent_pull_policy=_pull_policy(text("AGENT_PULL_POLICY", "IfNotPresent")),
         redis_secret=text("REDIS_SECRET", REDIS_ADMIN_SECRET),
         redis_address=text("REDIS_ADDRESS"),
         lease_name=text("LEASE_NAME", "agentpool-operator"),
@@ -96,8 +99,30 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         log_level=text("LOG_LEVEL", "INFO"),
         log_pretty=text("LOG_PRETTY").lower() in ("true", "1"),
         agent_log_level=text("AGENT_LOG_LEVEL", "INFO"),
+        tracing_endpoint=text("TRACING_ENDPOINT"),
+        tracing_sample_ratio=number("TRACING_SAMPLE_RATIO", 1.0, 0.0),
+        tracing_identities=text("TRACING_IDENTITIES").lower() in ("true", "1"),
         pool_environ={name: environ[name] for name in VARIABLES if environ.get(name)},
     )
+
+
+def _pull_policy(given: str) -> str:
+    if given not in ("Always", "IfNotPresent", "Never"):
+        raise ValueError(f"{PREFIX}AGENT_PULL_POLICY is {given!r}; give Always, IfNotPresent or Never")
+    return given
+
+
+def tracing_environment(settings: Settings) -> Mapping[str, str]:
+    """The variables by which a host makes traces; none where they are off."""
+    if not settings.tracing_endpoint:
+        return {}
+    found = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": settings.tracing_endpoint,
+        # A request that came by a gateway is kept if the gateway keeps it.
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": f"{settings.tracing_sample_ratio:g}",
+    }
+    return found | ({"AGENTPOOL_TRACE_IDENTITIES": "true"} if settings.tracing_identities else {})
 
 
 def _health(environ: Mapping[str, str], name: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from agentpool_core import cluster
 from agentpool_core.crd import KINDS, definition
 from agentpool_gateway.settings import load_settings
 from agentpool_operator.settings import read_settings as read_operator_settings
+from agentpool_operator.settings import tracing_environment
 from support.chart import VARIANTS, Object, named, objects, of_kind, pods, roles
 from support.pod_security import containers, violations
 from tools.manifests import CHART, INSTALL, helm, text
@@ -224,6 +225,26 @@ def test_the_operator_reads_what_the_chart_tells_it() -> None:
     assert [name for name in ours if name.removeprefix("AGENTPOOL_OPERATOR_").lower() not in read] == []
 
 
+def test_agent_pods_pull_their_image_as_the_values_say() -> None:
+    given = {**environment(objects("--set", "image.pullPolicy=Always")), "AGENTPOOL_OPERATOR_NAMESPACE": "n"}
+    assert read_operator_settings(given).agent_pull_policy == "Always"
+
+
+def test_the_operator_tells_hosts_to_trace_as_the_gateways_do() -> None:
+    found = objects(*VARIANTS["everything that can be added"])
+    given = {**environment(found), "AGENTPOOL_OPERATOR_NAMESPACE": "agentpool-system"}
+    pod = named(found, "Deployment", GATEWAY)["spec"]["template"]["spec"]
+    gateway = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    hosts = tracing_environment(read_operator_settings(given))
+    assert hosts == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.monitoring:4317",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.25",
+        "AGENTPOOL_TRACE_IDENTITIES": "true",
+    }
+    assert hosts.items() <= gateway.items()
+
+
 @VARIANT
 def test_the_gateway_reads_what_the_chart_tells_it(values: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
@@ -270,6 +291,8 @@ BAD = {
     "an amount of memory without sense": ("redis.maxMemory=much", "/redis/maxMemory"),
     "a label that is the chart's own": ("commonLabels.app\\.kubernetes\\.io/name=x", "invalid propertyName"),
     "an interval without unit": ("monitoring.monitors.interval=30", "/monitoring/monitors/interval"),
+    "an endpoint of traces without scheme": ("tracing.endpoint=collector:4317", "/tracing/endpoint"),
+    "a share of more than all": ("tracing.sampleRatio=2", "/tracing/sampleRatio"),
     "an issuer without name": ("gateway.auth.issuers[0].audience=x", "/gateway/auth/issuers/0"),
 }
 

@@ -41,6 +41,8 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
         *("--set-json", 'redis.tolerations=[{"operator":"Exists"}]'),
         *("--set", "monitoring.monitors.enabled=true", "--set", "monitoring.rules.enabled=true"),
         *("--set", "monitoring.monitors.scraperNamespace=monitoring"),
+        *("--set", "tracing.endpoint=http://collector.monitoring:4317", "--set", "tracing.identities=true"),
+        *("--set-json", "tracing.sampleRatio=0.25"),
         *(
             "--set",
             "monitoring.dashboard.enabled=true",

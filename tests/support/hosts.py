@@ -292,6 +292,7 @@ class HostPod:
 
     async def _run(self, module: str, *arguments: str) -> asyncio.subprocess.Process:
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, self._sources))}
+        environment |= self._options.get("environment", {})
         with (self.folder / "log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", module, *arguments, env=environment, stdout=log, stderr=log
@@ -324,8 +325,8 @@ async def host_pod(config: EffectivePool | None = None, **options: Any) -> Async
 
     Args:
         config: what the host is configured with at its start; None: it waits for `Configure`.
-        options: agent, redis_url, role, tiers, drain_seconds, hang_seconds, metrics_port, log_level, sources
-            (folders with the code that it runs; default: this checkout's).
+        options: agent, redis_url, role, tiers, drain_seconds, hang_seconds, metrics_port, log_level,
+            environment, sources (folders with the code that it runs; default: this checkout's).
     """
     pod = HostPod(config, options)
     try:

@@ -19,6 +19,7 @@ import sys
 from agentpool_agent.host.server import HostServer
 from agentpool_agent.host.settings import Settings, read_settings
 from agentpool_rpc.logs import configure_logs
+from agentpool_rpc.tracing import Tracing, tracing_of
 
 PR_SET_DUMPABLE = 4
 
@@ -30,10 +31,15 @@ def _harden() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(settings: Settings) -> None:
-    server = HostServer(settings)
+async def _run(settings: Settings, tracing: Tracing | None) -> None:
+    server = HostServer(settings, tracing)
     await server.start()
     await server.run()
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    pod = {"k8s.pod.name": settings.pod, "k8s.namespace.name": settings.namespace}
+    return tracing_of(os.environ, "agentpool-host", {**pod, "agentpool.pool": settings.pool})
 
 
 def main() -> int:
@@ -45,7 +51,7 @@ def main() -> int:
         return 2
     configure_logs("host", settings.log_level, settings.log_pretty)
     _harden()
-    asyncio.run(_run(settings))
+    asyncio.run(_run(settings, _tracing(settings)))
     return 0
 
 

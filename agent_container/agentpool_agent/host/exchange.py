@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
+from agentpool_agent.wire.frames import SpanRecord
 from agentpool_core.errors import AgentPoolError, AnswerTooLarge
 from agentpool_core.outcome import succeeded
 
@@ -29,11 +31,15 @@ class Exchange:
         "cancelled",
         "deadline",
         "error",
+        "finished_at",
         "first_event_at",
         "idempotency_key",
         "number",
         "output",
         "released",
+        "saving_at",
+        "spans",
+        "spans_wanted",
         "started",
         "timer",
     )
@@ -48,6 +54,11 @@ class Exchange:
         self.output: bytes | None = None
         self.error: AgentPoolError | None = None
         self.first_event_at = 0.0
+        self.saving_at = self.finished_at = 0.0
+        """When a write with its change began, and when its answer was final; 0: not yet, or no change."""
+        self.spans_wanted = 0
+        self.spans: Sequence[SpanRecord] = ()
+        """What the worker noted of it, when that is wanted."""
         self.released = False
         self.started = False
         self.cancelled = False
@@ -94,7 +105,7 @@ class Exchange:
         """The answer is final, and durable if it changed anything."""
         if not self.ended:
             self.first_event_at = self.first_event_at or now
-            self.output = output
+            self.output, self.finished_at = output, now
             self._wake()
 
     def fail(self, error: AgentPoolError) -> None:

@@ -112,7 +112,7 @@ class Resident:
             return
         left = max(0.001, exchange.deadline - self._around.clock())
         self.touched = exchange.started = True
-        self.worker.send(frames.Handle(exchange.number, body, left))
+        self.worker.send(frames.Handle(exchange.number, body, left, exchange.spans_wanted))
 
     def leave(self, exchange: Exchange) -> None:
         """The caller is served or gone. A keyed request that the worker has goes on without it: a retry
@@ -201,7 +201,7 @@ class Resident:
         if isinstance(error, MemoryExceeded) and not self.dead:
             self._around.strained(self, error.message)
         if exchange is not None:
-            exchange.cancelled = True
+            exchange.cancelled, exchange.spans = True, frame.spans
             exchange.fail(self._undecided.honest(frame.id, error))
             if exchange.idempotency_key:
                 self._close(exchange)
@@ -260,7 +260,7 @@ class Resident:
     def _commit(self, commit: frames.Commit) -> None:
         keyed = self._finals(commit)
         if commit.full or commit.parts or commit.removed or keyed:
-            batch = self._undecided.batch(commit.finished, self.exchanges)
+            batch = self._undecided.batch(commit.finished, self.exchanges, self._around.clock())
             save = self._register if commit.full else self._save
             self._around.spawn(save(commit, keyed, batch), "register" if commit.full else "save")
         else:
@@ -329,7 +329,7 @@ class Resident:
             exchange = self._undecided.in_save.pop(one.id, None) or self.exchanges.get(one.id)
             if exchange is None:
                 continue
-            error = verdict.told(exchange.idempotency_key)
+            exchange.spans, error = one.spans, verdict.told(exchange.idempotency_key)
             if error is None:
                 exchange.finish(one.output, now)
             else:

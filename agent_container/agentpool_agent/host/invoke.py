@@ -8,9 +8,11 @@ Nothing of a request takes effect before `accepted` has left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
+
+import structlog
 
 from agentpool_agent.host.activation import Activations, Wanted
 from agentpool_agent.host.counts import CANCELLED, SUCCESS
@@ -18,6 +20,7 @@ from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.quota import check_permit
 from agentpool_agent.host.state import Host
+from agentpool_agent.host.tracing import INVOKE, SPANS, tell
 from agentpool_core.config import EffectivePool
 from agentpool_core.errors import (
     AgentPoolError,
@@ -34,6 +37,7 @@ from agentpool_core.lifecycle import Tier, Wish
 from agentpool_core.names import MAX_NAME_CHARS, Incarnation
 from agentpool_proto.v1.host_pb2 import HostInvokeRequest
 from agentpool_proto.v1.types_pb2 import Accepted, ChunkEvent, Done, InvokeEvent, Timing
+from agentpool_rpc.tracing import Span, Tracing
 
 T = TypeVar("T")
 
@@ -53,6 +57,8 @@ class Call:
     admitted_at: float = 0.0
     resident: Resident | None = None
     exchange: Exchange | None = None
+    trace: Span | None = None
+    """Its span, when its trace is kept."""
 
     def abandon(self, _context: object = None) -> None:
         """The call is over, however it ended: give its permit back."""
@@ -61,11 +67,16 @@ class Call:
 
 
 class Requests:
-    """Serves requests."""
+    """Serves requests.
 
-    def __init__(self, host: Host, activations: Activations) -> None:
+    Args:
+        tracing: makes spans; None: traces are off.
+    """
+
+    def __init__(self, host: Host, activations: Activations, tracing: Tracing | None = None) -> None:
         self._host = host
         self._activations = activations
+        self.tracing = tracing
 
     def call(
         self, request: HostInvokeRequest, ended: frozenset[Incarnation], remaining_seconds: float | None
@@ -85,6 +96,15 @@ class Requests:
         now = self._host.clock()
         return Call(request, ended, now, now + _seconds(config, remaining_seconds))
 
+    def trace(self, tracing: Tracing, call: Call, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Make the call part of its caller's trace; lines of the log name it from here on."""
+        headers = {key: value for key, value in metadata if isinstance(value, str)}
+        span = tracing.request(INVOKE, headers.get, call.arrived)
+        structlog.contextvars.bind_contextvars(trace_id=span.trace_id)
+        if span.recording:
+            call.trace = span
+            tracing.whose(span, call.request.tenant_id, call.request.project_id)
+
     async def serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         """The events of a request; raises what it failed with."""
         status = CANCELLED
@@ -100,6 +120,8 @@ class Requests:
             now = self._host.clock()
             self._host.counts.request_ended(status, now - call.arrived)
             self._host.meter.ended(status, now - call.arrived, now)
+            if call.trace is not None:
+                tell(call.trace, call, status, now)
 
     async def _serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         host = self._host
@@ -120,6 +142,8 @@ class Requests:
                 # A repetition costs nothing of the rate.
                 resident.bucket.take(host.wall())
                 call.admitted_at = host.clock()
+            if call.trace is not None:
+                exchange.spans_wanted = SPANS
             yield self._accepted(resident, fresh)
             if kept is not None:
                 exchange.finish(b"", host.clock())

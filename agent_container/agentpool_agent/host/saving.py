@@ -76,10 +76,12 @@ class Undecided:
         self.in_save: dict[int, Exchange] = {}
         self._doubtful: set[int] = set()
 
-    def batch(self, finished: Sequence[Finished], exchanges: Mapping[int, Exchange]) -> Batch:
+    def batch(self, finished: Sequence[Finished], exchanges: Mapping[int, Exchange], now: float) -> Batch:
         """A write begins, with these of all the requests that are under way."""
         numbers = {one.id for one in finished}
         waiting = {number: one for number, one in exchanges.items() if number in numbers}
+        for one in waiting.values():
+            one.saving_at = now
         self.in_save |= waiting
         at_work = {number for number, one in exchanges.items() if one.started and not one.ended}
         return Batch(finished, waiting, frozenset(at_work - self.in_save.keys()))

@@ -48,6 +48,7 @@ from agentpool_proto.v1 import host_pb2, host_pb2_grpc
 from agentpool_rpc.channels import make_server
 from agentpool_rpc.status import ErrorInterceptor
 from agentpool_rpc.tokens import TokenVerifier
+from agentpool_rpc.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -59,10 +60,15 @@ USAGE_STEP_SECONDS = 0.05
 
 
 class HostServer:
-    """One host process: its parts, its server, and how they are wired."""
+    """One host process: its parts, its server, and how they are wired.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        tracing: makes spans of requests; None: traces are off.
+    """
+
+    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
         self.settings = settings
+        self.tracing = tracing
         incarnation = Incarnation.draw(settings.pod_uid, time.time_ns(), os.urandom(4))
         nursery = Nursery(
             settings.run_dir / SOCKET_NAME,
@@ -90,7 +96,9 @@ class HostServer:
         self.recoveries = Recoveries(host, lambda entry, wish: self.operations.fulfil_lost(entry, wish))
         starts = Starts(host, around, self.recoveries)
         activations = Activations(host, self.evictions, starts, self.recoveries)
-        self.metrics = HostMetrics(host, Now(lambda: activations.running, lambda: starts.waiting))
+        self.metrics = HostMetrics(
+            host, Now(lambda: activations.running, lambda: starts.waiting, self._dropped)
+        )
         self.operations = Operations(host, activations, self.evictions)
         moves = Moves(host, activations, self.evictions, self.operations)
         host.migrate = moves.migrate
@@ -101,7 +109,7 @@ class HostServer:
         service = AgentHostService(
             host,
             self._verifier,
-            Requests(host, activations),
+            Requests(host, activations, self.tracing),
             activations,
             self.operations,
             moves,
@@ -129,6 +137,9 @@ class HostServer:
             data_lost=lambda: self.upkeep.data_lost(),
             checkpointed=host.counts.checkpointed,
         )
+
+    def _dropped(self) -> int:
+        return self.tracing.dropped if self.tracing is not None else 0
 
     # Callbacks of the parts
 
@@ -273,6 +284,8 @@ class HostServer:
             self.host.nursery.close()
             if self.host.store is not None:
                 await self.host.store.close()
+            if self.tracing is not None:
+                await self.tracing.close()
             with contextlib.suppress(asyncio.CancelledError):
                 await upkeep
         if failed:

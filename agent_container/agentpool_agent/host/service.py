@@ -91,6 +91,8 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         if claims.instance:
             check_leased(request)
         call = self._requests.call(request, claims.ended, context.time_remaining())
+        if self._requests.tracing is not None:
+            self._requests.trace(self._requests.tracing, call, context.invocation_metadata() or ())
         # A cancelled call does not close the generators below it at once.
         context.add_done_callback(call.abandon)  # type: ignore[arg-type]  # a function will do
         async for event in self._requests.serve(call):

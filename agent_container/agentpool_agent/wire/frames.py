@@ -66,12 +66,14 @@ class Assign(msgspec.Struct, frozen=True, tag="assign"):
     parts: dict[str, bytes] = {}
 
 
-class Handle(msgspec.Struct, frozen=True, tag="handle"):
+class Handle(msgspec.Struct, frozen=True, tag="handle", omit_defaults=True):
     """One request."""
 
     id: int
     body: bytes
     deadline_seconds: float
+    spans: int = 0
+    """How many spans the worker may note of it, its own included; 0: nobody looks at them."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -137,11 +139,24 @@ class Part(msgspec.Struct, frozen=True, tag="chunk"):
     data: bytes
 
 
-class Finished(msgspec.Struct, frozen=True):
+class SpanRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One step of a request. `parent` is the place of the step around it in its list, -1 for the first one;
+    times are of CLOCK_MONOTONIC, seconds."""
+
+    name: str
+    parent: int
+    began: float
+    ended: float
+    error: str = ""
+    attributes: dict[str, str | int | float | bool] = {}
+
+
+class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request that the agent answered: `output` is JSON text."""
 
     id: int
     output: bytes
+    spans: list[SpanRecord] = []
 
 
 class Commit(msgspec.Struct, frozen=True, tag="commit"):
@@ -163,12 +178,13 @@ class Clean(msgspec.Struct, frozen=True, tag="clean"):
     """Answer to Snapshot when nothing changed."""
 
 
-class Failed(msgspec.Struct, frozen=True, tag="failed"):
+class Failed(msgspec.Struct, frozen=True, tag="failed", omit_defaults=True):
     """A request that the agent did not answer; nothing of it was kept."""
 
     id: int
     code: str
     message: str
+    spans: list[SpanRecord] = []
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentpool_agent.authoring import Agent
-from agentpool_agent.wire.frames import MAX_FRAME_BYTES, Clean, Commit, Failed, Finished
+from agentpool_agent.wire.frames import MAX_FRAME_BYTES, Clean, Commit, Failed, Finished, SpanRecord
 from agentpool_agent.worker.channel import Channel
 from agentpool_agent.worker.ledger import BadSnapshot, Change, OverSize, Parts, checked, difference
 
@@ -57,6 +57,7 @@ class Requests(Protocol):
 class _Answered:
     output: bytes
     unchanged: bool
+    spans: list[SpanRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,11 @@ class Commits:
         self.requests: Requests | None = None
         """Set by the owner before the first request."""
 
-    def finish(self, request: int, output: bytes, *, unchanged: bool) -> None:
+    def finish(
+        self, request: int, output: bytes, spans: list[SpanRecord] | None = None, *, unchanged: bool
+    ) -> None:
         """A request has its answer; it leaves with the next commit."""
-        self._waiting[request] = _Answered(output, unchanged)
+        self._waiting[request] = _Answered(output, unchanged, spans or [])
         self._schedule()
 
     def withdraw(self, request: int) -> bool:
@@ -243,7 +246,8 @@ class Commits:
 
     def _send_commit(self, batch: list[int], change: Change, *, full: bool = False) -> None:
         self._seq += 1
-        finished = [Finished(request, self._waiting.pop(request).output) for request in batch]
+        answers = [(request, self._waiting.pop(request)) for request in batch]
+        finished = [Finished(request, one.output, one.spans) for request, one in answers]
         self._channel.send(Commit(self._seq, finished, dict(change.parts), list(change.removed), full))
         if self._waiting:
             self._schedule()

@@ -9,8 +9,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from agentpool_agent.authoring import Identity
+from agentpool_agent.authoring import Identity, SpanValue
 from agentpool_agent.worker.gate import Gate
+from agentpool_agent.worker.spans import NOT_TRACED, OpenSpan, SpanLog
 
 
 class InstanceContext:
@@ -51,13 +52,21 @@ class InstanceContext:
         """See Context."""
         raise RuntimeError("context.unchanged() speaks of a request: call it inside handle()")
 
+    def span(self, name: str, **attributes: SpanValue) -> OpenSpan:
+        """See Context."""
+        return NOT_TRACED
+
 
 class RequestContext(InstanceContext):
-    """The context of one request; `on_unchanged` is told when the request declares itself so."""
+    """The context of one request; `on_unchanged` is told when the request declares itself so, `spans` gets
+    its steps, if anybody wants them."""
 
-    def __init__(self, instance: InstanceContext, on_unchanged: Callable[[], None]) -> None:
+    def __init__(
+        self, instance: InstanceContext, on_unchanged: Callable[[], None], spans: SpanLog | None = None
+    ) -> None:
         super().__init__(instance.identity, instance.config, instance.directory, instance._gate)
         self._on_unchanged = on_unchanged
+        self._spans = spans
         self._inside = False
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
@@ -78,6 +87,10 @@ class RequestContext(InstanceContext):
     def unchanged(self) -> None:
         """See Context."""
         self._on_unchanged()
+
+    def span(self, name: str, **attributes: SpanValue) -> OpenSpan:
+        """See Context."""
+        return NOT_TRACED if self._spans is None else self._spans.open(name, attributes)
 
 
 @asynccontextmanager

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import msgspec
 
 from agentpool_agent.authoring import Agent, Answer, Chunk, Event, Rejected, Request
-from agentpool_agent.wire.frames import Failed, Handle, Part
+from agentpool_agent.wire.frames import Failed, Handle, Part, SpanRecord
 from agentpool_agent.worker.channel import Channel
 from agentpool_agent.worker.commits import Commits
 from agentpool_agent.worker.context import InstanceContext, RequestContext
+from agentpool_agent.worker.spans import SpanLog
 from agentpool_core.errors import (
     AgentFailure,
     AgentPoolError,
@@ -48,6 +49,12 @@ class _Running:
     stopped: bool = False
     """By the caller or a rollback: whatever the handler still yields is not heard."""
     sent_bytes: int = 0
+    spans: SpanLog | None = None
+    """Its steps, when its trace is kept."""
+
+    def steps(self, error: str = "") -> list[SpanRecord]:
+        """Its steps up to now, at its end."""
+        return [] if self.spans is None else self.spans.closed(error)
 
 
 class HandlerRuns:
@@ -88,7 +95,8 @@ class HandlerRuns:
         stuck = loop.call_later(
             frame.deadline_seconds + STOP_SECONDS, self._die, "a handler ignored its cancellation"
         )
-        self._running[frame.id] = _Running(frame, task, stuck)
+        spans = SpanLog(frame.spans) if frame.spans else None
+        self._running[frame.id] = _Running(frame, task, stuck, spans=spans)
 
     def cancel(self, request: int) -> None:
         """The caller is gone. An answer that is there already is committed all the same."""
@@ -159,7 +167,8 @@ class HandlerRuns:
             if running.answered and not self._commits.withdraw(request):
                 log.warning("handler_failed_after_answer: %s", failure.message)
                 return
-            self._commits.fail(Failed(request, failure.code, failure.message), unchanged=running.unchanged)
+            failed = Failed(request, failure.code, failure.message, running.steps(failure.code))
+            self._commits.fail(failed, unchanged=running.unchanged)
 
     async def _outcome(self, running: _Running) -> AgentPoolError | None:
         try:
@@ -186,7 +195,7 @@ class HandlerRuns:
             running.unchanged = True
 
         request = Request(str(frame.id), frame.body, frame.deadline_seconds)
-        events = self._agent.handle(request, RequestContext(self._context, unchanged))
+        events = self._agent.handle(request, RequestContext(self._context, unchanged, running.spans))
         if not hasattr(events, "__anext__"):
             close = getattr(events, "close", None)
             if close is not None:
@@ -210,7 +219,7 @@ class HandlerRuns:
             case Answer():
                 output = self._encoded(running, event.output)
                 running.answered = True
-                self._commits.finish(request, output, unchanged=running.unchanged)
+                self._commits.finish(request, output, running.steps(), unchanged=running.unchanged)
             case Chunk():
                 self._channel.send(Part(request, self._encoded(running, event.data)))
                 await self._channel.drained()

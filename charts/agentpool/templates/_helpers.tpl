@@ -147,6 +147,22 @@ subjects:
 {{- end }}
 {{- end -}}
 
+{{/* Variables by which a program makes traces. */}}
+{{- define "agentpool.tracing" -}}
+{{- with .Values.tracing.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+- name: OTEL_TRACES_SAMPLER
+  value: parentbased_traceidratio
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ $.Values.tracing.sampleRatio | quote }}
+{{- if $.Values.tracing.identities }}
+- name: AGENTPOOL_TRACE_IDENTITIES
+  value: "true"
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "agentpool.gatewaySettings" -}}
 {{- if not (or .Values.gateway.auth.clusterIssuer .Values.gateway.auth.issuers) -}}
 {{- fail "nobody could call: turn gateway.auth.clusterIssuer on, or name issuers in gateway.auth.issuers" -}}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agentpool_core.lifecycle import Tier
 from agentpool_proto.v1.gateway_pb2 import GatewayTiming
 from agentpool_proto.v1.types_pb2 import Accepted, Done
+from agentpool_rpc.tracing import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class InvokeCall:
         tier: wanted tier for an instance that does not exist yet.
         strong: refuse an answer from state that cannot be checked.
         timeout_seconds: until the caller gives up.
+        trace: its span, when its trace is kept.
     """
 
     tenant_id: str
@@ -28,6 +30,7 @@ class InvokeCall:
     tier: Tier | None = None
     idempotency_key: str = ""
     strong: bool = False
+    trace: Span | None = None
 
 
 SUCCESS = "success"
@@ -40,6 +43,7 @@ class Milestones:
     """When a request passed where, on the event loop's clock; 0: it did not.
 
     Attributes:
+        tier: of its instance, once it is accepted.
         activated: whether its instance had to be made resident; `restored`: from saved state.
         host_admitted_seconds: from the host's arrival of it until the instance had a permit for it.
         host_seconds: time spent at the host; 0 without an answer.
@@ -49,6 +53,7 @@ class Milestones:
     placed: float = 0.0
     accepted: float = 0.0
     first_event: float = 0.0
+    tier: str = ""
     activated: bool = False
     restored: bool = False
     host_admitted_seconds: float = 0.0

@@ -41,6 +41,7 @@ from agentpool_gateway.dispatch.leasing import LeaseObserver, Leasing
 from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
 from agentpool_gateway.dispatch.listing import Listing, ListQuery, Page
 from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats, pool_health, pool_stats
+from agentpool_gateway.dispatch.tracing import RequestTrace
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
@@ -51,6 +52,7 @@ from agentpool_rpc.cancellation import caller_cancelled
 from agentpool_rpc.leases import LeaseIds
 from agentpool_rpc.status import from_rpc_error
 
+Metadata = tuple[tuple[str, str], ...]
 DECLARED = "declared"
 """Origin of an instance that an AgentInstance object declares."""
 
@@ -210,19 +212,19 @@ class PoolManager:
         Close the generator to cancel the request at its host. `arrived` is on the event loop's clock.
         """
         journey = self._journey(call, arrived)
-        config = self.table.config
+        config, now = self.table.config, asyncio.get_running_loop().time
         tenant = (config.namespace, config.name, call.tenant_id)
         self._in_flight.enter(tenant)
-        now = asyncio.get_running_loop().time
         pool, marks, status = PoolName(config.namespace, config.name), Milestones(arrived), CANCELLED
         self._observer.request_began(pool)
         attempt: _Attempt | None = None
+        trace = RequestTrace(call.trace, pool, call, now) if call.trace is not None else None
         try:
             self._enabled()
             request = _host_request(call)
             while True:
-                link, token = await journey.next_host()
-                attempt = _Attempt(link, marks, request, token, journey.seconds_left)
+                link, metadata = await _placed(journey, trace)
+                attempt = _Attempt(link, marks, request, metadata, journey.seconds_left)
                 try:
                     while (event := await attempt.read()) is not None:
                         if type(event) is Ended:
@@ -246,6 +248,8 @@ class PoolManager:
             if attempt is not None:
                 attempt.close()
             self._observer.request_ended(pool, status, now() - arrived, marks)
+            if trace is not None:
+                trace.ended(status, marks.tier)
 
     def _journey(self, call: InvokeCall, arrived: float) -> Journey:
         return Journey(
@@ -304,11 +308,26 @@ _ENDING: set[Any] = set()
 Each is bounded by its deadline."""
 
 
+async def _placed(journey: Journey, trace: RequestTrace | None) -> tuple[HostLink, Metadata]:
+    """The host to try now, and what its call carries."""
+    if trace is None:
+        link, token = await journey.next_host()
+        return link, (("authorization", token),)
+    trace.placing()
+    link, token = await journey.next_host()
+    return link, (("authorization", token), *trace.attempt(link.host))
+
+
 class _Attempt:
     """One call of one host."""
 
     def __init__(
-        self, link: HostLink, marks: Milestones, request: HostInvokeRequest, token: str, seconds: float
+        self,
+        link: HostLink,
+        marks: Milestones,
+        request: HostInvokeRequest,
+        metadata: Metadata,
+        seconds: float,
     ) -> None:
         self._marks = marks
         self._now = asyncio.get_running_loop().time
@@ -317,9 +336,7 @@ class _Attempt:
         marks.placed = self._now()
         self._load: LoadMetrics | None = link.host.load.metrics
         self._load.acquire()
-        self._stream = link.stub.Invoke(
-            request, metadata=(("authorization", token),), timeout=max(seconds, 0.001)
-        )
+        self._stream = link.stub.Invoke(request, metadata=metadata, timeout=max(seconds, 0.001))
 
     async def read(self) -> InvokeProgress | None:
         """The next event, None when the call ended without an answer; AioRpcError when it failed."""
@@ -370,6 +387,7 @@ class _Attempt:
             self.accepted = event.accepted
             marks.accepted, marks.first_event = self._now(), 0.0
             marks.activated, marks.restored = event.accepted.activated, event.accepted.restored
+            marks.tier = event.accepted.tier
             return Started(event.accepted)
         if not marks.first_event:
             marks.first_event = self._now()

@@ -47,6 +47,10 @@ class Exchange:
         value = self._headers.get(name)
         return value.decode("latin-1") if value is not None else None
 
+    def text(self, name: str) -> str | None:
+        """The same, by a name in text."""
+        return self.header(name.encode())
+
     def query(self, known: Iterable[str]) -> dict[str, str]:
         """The query's parameters; InvalidRequest for one that is not known or given twice."""
         found: dict[str, str] = {}

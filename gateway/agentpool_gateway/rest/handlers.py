@@ -23,7 +23,10 @@ from agentpool_gateway.settings import PoolVerb
 from agentpool_proto.v1.types_pb2 import Instance
 from agentpool_rpc.leases import LeaseReport
 from agentpool_rpc.metrics import process_text
+from agentpool_rpc.tracing import Span, Tracing
 
+REQUEST = "gateway.invoke"
+"""Name of a request's span, by whichever interface it came."""
 CREATED = 201
 ACCEPTED = 202
 UNAVAILABLE = 503
@@ -41,13 +44,15 @@ STREAM_GRACE_SECONDS = 30.0
 class Handlers:
     """The operations, with what they work on.
 
-    `stopping` is set when the gateway stops and the grace time of requests is over.
+    `stopping` is set when the gateway stops and the grace time of requests is over; `tracing` is None where
+    traces are off.
     """
 
     gate: Gate
     metrics: Metrics
     stopping: asyncio.Event
     imports: InFlight = field(default_factory=lambda: InFlight(MAX_IMPORTS))
+    tracing: Tracing | None = None
 
     async def _enter(self, exchange: Exchange, verb: PoolVerb) -> Entry:
         params = exchange.path_params
@@ -61,8 +66,16 @@ class Handlers:
 
     async def invoke(self, exchange: Exchange) -> None:
         """Serve one request of an agent."""
+        if self.tracing is None:
+            await self._invoke(exchange)
+            return
+        about = {"http.request.method": "POST", "url.path": str(exchange.scope["path"])}
+        with self.tracing.serving(REQUEST, exchange.text, exchange.arrived, about) as span:
+            await self._invoke(exchange, span)
+
+    async def _invoke(self, exchange: Exchange, trace: Span | None = None) -> None:
         entry = await self._enter(exchange, PoolVerb.INVOKE)
-        call = await self._call(exchange, entry)
+        call = await self._call(exchange, entry, trace)
         async with (
             exchange.while_connected(),
             aclosing(entry.pool.invoke(call, exchange.arrived)) as events,
@@ -79,13 +92,15 @@ class Handlers:
             raise AgentPoolError("The request ended without an answer.")
         await exchange.reply(schemas.invoke_answer(answer))
 
-    async def _call(self, exchange: Exchange, entry: Entry) -> InvokeCall:
+    async def _call(self, exchange: Exchange, entry: Entry, trace: Span | None) -> InvokeCall:
         limit = entry.pool.table.config.limits.input_bytes
         asked = parsing.parse_timeout(exchange.header(b"x-request-timeout"))
         key = parsing.parse_idempotency_key(exchange.header(b"idempotency-key"))
         query = exchange.query(("consistency",))
         body = parsing.parse_invoke(await exchange.body(limit + parsing.ENVELOPE_BYTES), limit)
         await self._may_use(exchange, entry, body.tenant_id, body.project_id, body.tier)
+        if trace is not None and self.tracing is not None:
+            self.tracing.whose(trace, body.tenant_id, body.project_id)
         return InvokeCall(
             tenant_id=body.tenant_id,
             project_id=body.project_id,
@@ -94,6 +109,7 @@ class Handlers:
             tier=body.tier,
             idempotency_key=key,
             strong=parsing.parse_strong(query.get("consistency", body.consistency)),
+            trace=trace,
         )
 
     async def _may_use(

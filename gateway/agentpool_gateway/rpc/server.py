@@ -14,6 +14,7 @@ from agentpool_gateway.rpc.service import GatewayService
 from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc
 from agentpool_rpc.channels import make_server
 from agentpool_rpc.status import ErrorInterceptor
+from agentpool_rpc.tracing import Tracing
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["AgentPoolGateway"].full_name
 _STATUS = {
@@ -29,10 +30,10 @@ class RpcServer:
         refused: told the code of each error that a call is answered with.
     """
 
-    def __init__(self, gate: Gate, refused: Callable[[str], None]) -> None:
+    def __init__(self, gate: Gate, refused: Callable[[str], None], tracing: Tracing | None) -> None:
         self.server = make_server([ErrorInterceptor(refused)])
         self._health = HealthServicer()
-        gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(GatewayService(gate), self.server)
+        gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(GatewayService(gate, tracing), self.server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self.server)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 import grpc.aio
@@ -17,6 +17,7 @@ from agentpool_gateway.admission.audit import AuditLine, request_id
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Part, Started
 from agentpool_gateway.dispatch.listing import ListQuery
+from agentpool_gateway.rest.handlers import REQUEST
 from agentpool_gateway.rest.parsing import (
     parse_idempotency_key,
     parse_limit,
@@ -29,16 +30,19 @@ from agentpool_gateway.rest.parsing import (
 from agentpool_gateway.settings import PoolVerb
 from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc, types_pb2
 from agentpool_rpc.leases import LeaseReport
+from agentpool_rpc.tracing import Span, Tracing
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_OFF: AbstractContextManager[None] = nullcontext()
 _raw = msgspec.json.Decoder(msgspec.Raw)
 
 
 class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     """AgentPoolGateway of gateway.proto."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, tracing: Tracing | None = None) -> None:
         self._gate = gate
+        self._tracing = tracing
 
     async def Invoke(  # the name is the protocol's
         self, request: gateway_pb2.InvokeRequest, context: Context
@@ -46,8 +50,9 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         """One request, one answer."""
         arrived = asyncio.get_running_loop().time()
         answer: Ended | None = None
-        with _line(context, "invoke", PoolVerb.INVOKE, privileged=False) as line:
-            entry, call = await self._call(request, context, line)
+        line = _line(context, "invoke", PoolVerb.INVOKE, privileged=False)
+        with self._span("Invoke", context, arrived) as span, line:
+            entry, call = await self._call(request, context, line, span)
             async with aclosing(entry.pool.invoke(call, arrived)) as events:
                 async for event in events:
                     if type(event) is Ended:
@@ -69,14 +74,15 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     ) -> AsyncIterator[types_pb2.InvokeEvent]:
         """One request, its events as they come."""
         arrived = asyncio.get_running_loop().time()
-        with _line(context, "invoke", PoolVerb.INVOKE, privileged=False) as line:
-            entry, call = await self._call(request, context, line)
+        line = _line(context, "invoke", PoolVerb.INVOKE, privileged=False)
+        with self._span("InvokeStream", context, arrived) as span, line:
+            entry, call = await self._call(request, context, line, span)
             async with aclosing(entry.pool.invoke(call, arrived)) as events:
                 async for event in events:
                     yield _event(event)
 
     async def _call(
-        self, request: gateway_pb2.InvokeRequest, context: Context, line: AuditLine
+        self, request: gateway_pb2.InvokeRequest, context: Context, line: AuditLine, trace: Span | None
     ) -> tuple[Entry, InvokeCall]:
         metadata = _metadata(context)
         entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
@@ -85,6 +91,8 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
             raise PayloadTooLarge(f"The input has {len(request.input)} bytes; the pool takes {limit}.")
         _json(request.input)
         tier = await self._tier(entry, request, line)
+        if trace is not None and self._tracing is not None:
+            self._tracing.whose(trace, request.tenant_id, request.project_id)
         return entry, InvokeCall(
             tenant_id=request.tenant_id,
             project_id=request.project_id,
@@ -93,7 +101,14 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
             tier=tier,
             idempotency_key=parse_idempotency_key(metadata.get("idempotency-key")),
             strong=parse_strong(request.consistency),
+            trace=trace,
         )
+
+    def _span(self, method: str, context: Context, arrived: float) -> AbstractContextManager[Span | None]:
+        if self._tracing is None:
+            return _OFF
+        about = {"rpc.system": "grpc", "rpc.method": method}
+        return self._tracing.serving(REQUEST, _metadata(context).get, arrived, about)
 
     async def CreateInstance(
         self, request: gateway_pb2.CreateInstanceRequest, context: Context

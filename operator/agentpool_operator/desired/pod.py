@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentpool_core.api import AgentPool
@@ -63,12 +63,14 @@ class PodDefaults:
     Attributes:
         image: image of pools that name none.
         public_keys: of call tokens, PEM, newest first.
+        tracing: variables by which hosts make traces; none where they are off.
     """
 
     image: str
     pull_policy: str
     public_keys: str
     log_level: str = "INFO"
+    tracing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,7 @@ def _host_env(
         "AGENTPOOL_DRAIN_SECONDS": str(drain_seconds(effective)),
         "AGENTPOOL_LOG_LEVEL": base.log_level,
         **({"AGENTPOOL_REDIS_URL_FILE": REDIS_URL_FILE} if redis else {}),
+        **base.tracing,
     }
     # Nobody else's instance gets in before its own does.
     reserved = [_field("AGENTPOOL_RESERVED_FOR", f"metadata.labels['{LABEL_INSTANCE}']")]

@@ -40,7 +40,7 @@ MISTAKES = {
     "no namespace": ({"AGENTPOOL_OPERATOR_NAMESPACE": ""}, "AGENTPOOL_OPERATOR_NAMESPACE"),
     "no image": ({"AGENTPOOL_OPERATOR_AGENT_IMAGE": ""}, "AGENTPOOL_OPERATOR_AGENT_IMAGE"),
     "an unknown pull policy": (
-        {"AGENTPOOL_OPERATOR_AGENT_IMAGE_PULL_POLICY": "Sometimes"},
+        {"AGENTPOOL_OPERATOR_AGENT_PULL_POLICY": "Sometimes"},
         "Always, IfNotPresent or Never",
     ),
     "a word for a number": ({"AGENTPOOL_OPERATOR_RESYNC_SECONDS": "soon"}, "RESYNC_SECONDS is 'soon'"),
