@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traces by OpenTelemetry: made only where an endpoint is set, exported in a thread, never waited for.
 
-A program holds a `Tracing`, or None when traces are off: None costs a comparison on the request path, and the
-SDK is not even imported. Times are those of `time.monotonic()`, as everywhere else in the programs.
+A program holds a `Tracing`, or None when traces are off: None costs a comparison on the request path, and
+neither the SDK of traces nor an exporter is even imported. Times are those of `time.monotonic()`, as everywhere
+else in the programs.
 """
 
 from __future__ import annotations

@@ -12,7 +12,11 @@ from agentpool_cli.dev.layout import PodPlace, RunDirectory
 from agentpool_core.config import EffectivePool
 from agentpool_core.lifecycle import Tier
 
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+PASSED_ON = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"),
+    *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+    "AGENTPOOL_TRACE_IDENTITIES",
+)
 """What a part needs of the user's environment; keys and tokens in it are nobody else's business."""
 DRAIN_SECONDS = 8
 """Requests in flight have this long to end after Ctrl-C; a person waits for it."""
