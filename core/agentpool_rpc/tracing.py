@@ -2,8 +2,8 @@
 """Traces by OpenTelemetry: made only where an endpoint is set, exported in a thread, never waited for.
 
 A program holds a `Tracing`, or None when traces are off: None costs a comparison on the request path, and
-neither the SDK of traces nor an exporter is even imported. Times are those of `time.monotonic()`, as everywhere
-else in the programs.
+neither the SDK of traces nor an exporter is even imported. Times are those of `time.monotonic()`, as they are
+everywhere else in the programs.
 """
 
 from __future__ import annotations

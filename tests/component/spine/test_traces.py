@@ -84,7 +84,7 @@ async def first_request(spine: Spine, collector: Collector) -> None:
     assert {found[name].service for name in ("host.invoke", "worker.handle", "search")} == {"agentpool-host"}
     root, handle = found["gateway.invoke"], found["worker.handle"]
     for span in found.values():
-        # The clock of one machine; a millisecond for the rounding of two processes. A host ends its call after
+        # The clock of one machine; a millisecond for the rounding of two processes. A host ends its call when
         # the gateway has passed its answer on.
         assert root.began - 10**6 <= span.began <= span.ended, span.name
         assert span.began <= root.ended + 10**6, span.name
