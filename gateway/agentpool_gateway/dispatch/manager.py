@@ -41,7 +41,7 @@ from agentpool_gateway.dispatch.leasing import LeaseObserver, Leasing
 from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
 from agentpool_gateway.dispatch.listing import Listing, ListQuery, Page
 from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats, pool_health, pool_stats
-from agentpool_gateway.dispatch.tracing import RequestTrace
+from agentpool_gateway.dispatch.tracing import Metadata, RequestTrace, placed
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
@@ -52,7 +52,6 @@ from agentpool_rpc.cancellation import caller_cancelled
 from agentpool_rpc.leases import LeaseIds
 from agentpool_rpc.status import from_rpc_error
 
-Metadata = tuple[tuple[str, str], ...]
 DECLARED = "declared"
 """Origin of an instance that an AgentInstance object declares."""
 
@@ -223,7 +222,7 @@ class PoolManager:
             self._enabled()
             request = _host_request(call)
             while True:
-                link, metadata = await _placed(journey, trace)
+                link, metadata = await placed(journey, trace)
                 attempt = _Attempt(link, marks, request, metadata, journey.seconds_left)
                 try:
                     while (event := await attempt.read()) is not None:
@@ -306,16 +305,6 @@ def _resident(call: InvokeCall, accepted: Accepted) -> Instance:
 _ENDING: set[Any] = set()
 """Calls that brought their answer and not yet their status: one that is collected before would be cancelled.
 Each is bounded by its deadline."""
-
-
-async def _placed(journey: Journey, trace: RequestTrace | None) -> tuple[HostLink, Metadata]:
-    """The host to try now, and what its call carries."""
-    if trace is None:
-        link, token = await journey.next_host()
-        return link, (("authorization", token),)
-    trace.placing()
-    link, token = await journey.next_host()
-    return link, (("authorization", token), *trace.attempt(link.host))
 
 
 class _Attempt:

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentpool_gateway.dispatch.call import SUCCESS, InvokeCall
+from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import Host
+from agentpool_gateway.membership.watcher import HostLink
 from agentpool_rpc.tracing import Span, at_fault
 
+Metadata = tuple[tuple[str, str], ...]
 RETRIED = "retried"
 """Outcome of an attempt after which there is another one."""
 
@@ -37,7 +40,7 @@ class RequestTrace:
         self._end(RETRIED)
         self._step = self._span.child("place", self._clock())
 
-    def attempt(self, host: Host) -> tuple[tuple[str, str], ...]:
+    def attempt(self, host: Host) -> Metadata:
         """The host is called now; the metadata that tell it of the trace."""
         if not self._span.recording:
             return self._span.headers
@@ -57,3 +60,13 @@ class RequestTrace:
         if step is not None:
             step.note({"agentpool.outcome": outcome})
             step.end(self._clock(), outcome if at_fault(outcome) else "")
+
+
+async def placed(journey: Journey, trace: RequestTrace | None) -> tuple[HostLink, Metadata]:
+    """The host to try now, and what its call carries."""
+    if trace is None:
+        link, token = await journey.next_host()
+        return link, (("authorization", token),)
+    trace.placing()
+    link, token = await journey.next_host()
+    return link, (("authorization", token), *trace.attempt(link.host))
