@@ -75,8 +75,9 @@ class Exchange:
 
     @property
     def success(self) -> bool | None:
-        """How it ended (B33): answered, failed, or neither, because its caller left or was at fault."""
-        return succeeded(self.error) if self.ended else None
+        """How it ended (B33): answered, failed, or neither. Neither: its caller left or was at fault, or it
+        was refused before the agent was given it."""
+        return succeeded(self.error) if self.ended and self.operation else None
 
     @property
     def operation(self) -> bool:

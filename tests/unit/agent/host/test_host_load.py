@@ -13,7 +13,7 @@ from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.views import entry_view, host_view
 from agentpool_agent.wire import frames
 from agentpool_agent.wire.nursery import Hello
-from agentpool_core.errors import RateExceeded
+from agentpool_core.errors import AgentPoolError, RateExceeded, Unavailable
 from support.residents import KEY, START, HostRig, host_rig
 
 
@@ -63,10 +63,13 @@ async def test_totals_are_of_operations_and_their_outcomes(rig: HostRig) -> None
     assert counters.operation_seconds == pytest.approx(0.5)
 
 
-async def test_a_request_that_is_refused_for_its_rate_is_no_operation(rig: HostRig) -> None:
+@pytest.mark.parametrize("refusal", [RateExceeded("too many"), Unavailable("not now")], ids=["429", "503"])
+async def test_a_request_that_is_refused_before_the_agent_has_it_is_no_operation(
+    rig: HostRig, refusal: AgentPoolError
+) -> None:
     rig.host.table.acquire(rig.entry, rig.now)
     exchange = rig.resident.begin("", rig.now + 10, 1000)
-    exchange.fail(RateExceeded("too many"))
+    exchange.fail(refusal)
     rig.resident.leave(exchange)
     counters = host_view(rig.host).counters
     assert (counters.operations, counters.failed, counters.operation_seconds) == (0, 0, 0.0)
