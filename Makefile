@@ -87,13 +87,40 @@ model: setup ## the ownership state machine on a real redis-server; FULL=1 for t
 faults: setup ## crash the operator at each write, stale views, odd specs, Redis in trouble; FULL=1: all; ONLY=crashes: one
 	@FULL="$(FULL)" PYTHONPATH=tests:. $(BIN)/python -m faults $(ONLY)
 
+MEASURE = $(BIN)/python -m benchmarks
+
 .PHONY: bench
-bench: setup ## measure latency, throughput and memory on this machine
-	@$(BIN)/python -m benchmarks
+bench: setup ## measure latency, throughput, memory and the old way on this machine, six minutes; SCALE=quick: two
+	@$(MEASURE) run $(if $(SCALE),--scale $(SCALE) --name $(SCALE))
 
 .PHONY: bench-cluster
-bench-cluster: setup deploy ## the same on real pods, with API writes, memory and CPU of operator and gateway
-	@. ./.devcluster/env && $(BIN)/python -m benchmarks --cluster
+bench-cluster: setup deploy ## on real pods, with API writes, memory and CPU of operator and gateway
+	@. ./.devcluster/env && $(MEASURE) run --cluster
+
+.PHONY: bench-compare
+bench-compare: setup ## this checkout against another revision, by turns: BASE=<rev>, ROUNDS=6, ONLY=path
+	@$(MEASURE) compare --base "$(BASE)" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: bench-readme
+bench-readme: setup ## write the figures of benchmarks/results/bench.json into README.md
+	@$(MEASURE) readme
+
+.PHONY: bench-tests
+bench-tests: setup ## the tests with the marker performance: the headline figures, quickly
+	@$(BIN)/pytest -q -s -m performance tests/performance
+
+.PHONY: overload
+overload: setup ## five times the capacity for SECONDS=60; PROTOCOL=rest or grpc, WORK=burn or wait
+	@$(MEASURE) overload $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(WORK),--work $(WORK))
+
+.PHONY: neighbours
+neighbours: setup ## a slow and a failing project beside normal ones; ONLY=sleeping, burning, raising or exiting
+	@$(MEASURE) neighbours $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--bad $(ONLY))
+
+SOAK_SECONDS ?= 1800
+.PHONY: soak
+soak: setup ## moderate load with cancelled streams for SOAK_SECONDS=1800: does memory grow
+	@$(MEASURE) soak --seconds $(SOAK_SECONDS) $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 CHAOS_SECONDS ?= 600
 CHAOS = . ./.devcluster/env && PYTHONPATH=tests:. $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED))

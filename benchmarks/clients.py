@@ -10,13 +10,15 @@ from typing import Any, Protocol, Self
 
 import aiohttp
 import grpc.aio
+import msgspec
 
-from agentpool_proto.v1.gateway_pb2 import InvokeRequest, PoolRef
+from agentpool_proto.v1.gateway_pb2 import CreateInstanceRequest, InvokeRequest, PoolRef
 from agentpool_proto.v1.gateway_pb2_grpc import AgentPoolGatewayStub
 from agentpool_proto.v1.host_pb2 import HostInvokeRequest, WatchRequest
 from agentpool_proto.v1.host_pb2_grpc import AgentHostStub
 from agentpool_rpc.channels import open_channel
 from agentpool_rpc.tokens import TokenSigner, Verb
+from benchmarks.milestones import Answer, Milestones
 
 TENANT = "bench"
 TIMEOUT_SECONDS = 60.0
@@ -25,8 +27,8 @@ TIMEOUT_SECONDS = 60.0
 class Client(Protocol):
     """Sends one request and waits for its end."""
 
-    async def invoke(self, project: str, body: bytes) -> None:
-        """Raises when it is not answered."""
+    async def invoke(self, project: str, body: bytes) -> Milestones | None:
+        """The answer's milestones, if it tells them. Raises when it is not answered."""
 
     async def close(self) -> None:
         """Drop connections."""
@@ -86,7 +88,7 @@ class Direct:
         call.cancel()
         return self
 
-    async def invoke(self, project: str, body: bytes) -> None:
+    async def invoke(self, project: str, body: bytes) -> Milestones | None:
         """See Client."""
         token = self._signer.authorization(self._incarnation, frozenset({Verb.INVOKE}))
         request = HostInvokeRequest(tenant_id=TENANT, project_id=project, input=body)
@@ -96,6 +98,7 @@ class Direct:
             done = event.HasField("done")
         if not done:
             raise RuntimeError("the call ended without an answer")
+        return None
 
     async def close(self) -> None:
         """See Client."""
@@ -111,7 +114,7 @@ class GatewayGrpc:
         self._channel = grpc.aio.insecure_channel(gateway.grpc)
         self._stub: Any = AgentPoolGatewayStub(self._channel)
 
-    async def invoke(self, project: str, body: bytes) -> None:
+    async def invoke(self, project: str, body: bytes) -> Milestones | None:
         """See Client."""
         request = InvokeRequest(
             pool=PoolRef(namespace=self._gateway.namespace, name=self._gateway.pool),
@@ -120,7 +123,18 @@ class GatewayGrpc:
             tier=self._gateway.tier,
             input=body,
         )
-        await self._stub.Invoke(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+        answer = await self._stub.Invoke(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+        return Milestones.of(answer.timing)
+
+    async def create(self, project: str) -> None:
+        """Make an instance resident without a request."""
+        request = CreateInstanceRequest(
+            pool=PoolRef(namespace=self._gateway.namespace, name=self._gateway.pool),
+            tenant_id=TENANT,
+            project_id=project,
+            tier=self._gateway.tier,
+        )
+        await self._stub.CreateInstance(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
 
     async def close(self) -> None:
         """See Client."""
@@ -139,7 +153,7 @@ class GatewayRest:
             headers={"content-type": "application/json", **gateway.headers},
         )
 
-    async def invoke(self, project: str, body: bytes) -> None:
+    async def invoke(self, project: str, body: bytes) -> Milestones | None:
         """See Client."""
         envelope = b'{"tenant_id":"%s","project_id":%s,"input":%s}' % (
             TENANT.encode(),
@@ -147,9 +161,10 @@ class GatewayRest:
             body,
         )
         async with self._session.post(self._url, data=envelope) as answer:
-            text = await answer.text()
+            text = await answer.read()
             if answer.status != 200:
-                raise RuntimeError(f"{answer.status}: {text}")
+                raise RuntimeError(f"{answer.status}: {text.decode()}")
+            return Milestones.of(msgspec.json.decode(text, type=Answer).timing)
 
     async def close(self) -> None:
         """See Client."""

@@ -22,7 +22,8 @@ from benchmarks.clients import Gateway, GatewayGrpc, Host
 from benchmarks.load import Run, closed_loop, open_loop
 from benchmarks.processes import Process, everything, private_bytes
 from benchmarks.report import Bar
-from benchmarks.scenarios import BODY, Row, add, clients_of, row_of
+from benchmarks.rows import Row, row_of
+from benchmarks.scenarios import BODY, clients_of
 
 NAMESPACE = "agentpool-bench"
 SYSTEM = "agentpool-system"
@@ -136,7 +137,7 @@ async def overhead(gateway: Gateway, host: Host) -> list[Row]:
         for name, client in clients.items():
             await closed_loop(lambda _, client=client: client.invoke("path", BODY), 50)  # type: ignore[misc]
             run = await closed_loop(lambda _, client=client: client.invoke("path", BODY), 200)  # type: ignore[misc]
-            add(runs[name], run)
+            runs[name].add(run)
     for client in clients.values():
         await client.close()
     return [row_of(f"{name}, one caller", run) for name, run in runs.items()]

@@ -8,7 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.scenarios import Row
+from benchmarks import tables
+from benchmarks.gallery import gallery
+from benchmarks.headlines import headlines
+from benchmarks.rows import Findings, Row
+
+OLD_WAY = (
+    "Both were measured in this run, with the same agent. What was promised is of another machine and agent."
+)
+MILESTONES = (
+    "Milliseconds since the request arrived at the gateway; activated and admitted since it came to the host;"
+    " answered: the caller's clock, from when the request was due."
+)
+COSTS = (
+    "Private memory: the median of the workers. Idle CPU: workers, host and zygote; each: that by instances."
+)
+USAGE = "CPU includes processes that ended in the phase. The driver is the process that sends the requests."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,35 +89,44 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     ]
 
 
-def table(rows: Sequence[Row], compared: Sequence[Bar], facts: Mapping[str, str]) -> str:
+def document(findings: Findings, compared: Sequence[Bar], facts: Mapping[str, str]) -> str:
     """Markdown that is readable as it is."""
-    lines = [f"{name}: {value}" for name, value in facts.items()]
-    lines += ["", "| times in ms | n | p50 | p90 | p99 | max | notes |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        if row.times is not None:
-            one = row.times
-            notes = ", ".join(f"{key} {value}" for key, value in row.notes.items())
-            lines.append(
-                f"| {row.name} | {one.count} | {one.p50:.2f} | {one.p90:.2f} | {one.p99:.2f} |"
-                f" {one.max:.2f} | {notes} |"
-            )
-    lines += ["", "| figure | value |", "|---|---|"]
-    lines += [f"| {row.name} | {row.figure:.4g} {row.unit} |" for row in rows if row.figure is not None]
-    lines += ["", "| against the design | measured | floor | target | reached |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {bar.name} | {bar.value:.3g} {bar.unit} | {bar.floor:g} | {bar.target:g} | {bar.verdict} |"
-        for bar in compared
-    ]
-    return "\n".join(lines) + "\n"
+    rows = findings.rows
+    lines = [*(f"{key}: {value}  " for key, value in facts.items()), ""]
+    lines += tables.table(
+        ("against the design", "measured", "floor", "target", "reached"),
+        [
+            (bar.name, f"{bar.value:.3g} {bar.unit}", f"{bar.floor:g}", f"{bar.target:g}", bar.verdict)
+            for bar in compared
+        ],
+    )
+    lines += tables.section(
+        "Against a fresh agent for each request", OLD_WAY, tables.headlines(headlines(rows))
+    )
+    lines += tables.section("Times", "", tables.times(rows))
+    lines += tables.section("Figures", "", tables.figures(rows))
+    lines += tables.section("Milestones", MILESTONES, tables.milestones(rows))
+    lines += tables.section("Windows", "", tables.windows(rows))
+    lines += tables.section("Cost of instances", COSTS, tables.costs(findings.costs))
+    lines += tables.section("CPU and memory by part", USAGE, tables.usage(findings.usage))
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def write(path: Path, rows: Sequence[Row], compared: Sequence[Bar], facts: Mapping[str, str]) -> None:
-    """`path`.json and `path`.md."""
-    document = {
+def as_json(findings: Findings, compared: Sequence[Bar], facts: Mapping[str, str]) -> str:
+    """Everything, for tools."""
+    found = {
         "facts": dict(facts),
-        "rows": [asdict(row) for row in rows],
         "bars": [asdict(bar) | {"reached": bar.verdict} for bar in compared],
+        "headlines": [asdict(one) | {"ratio": one.ratio} for one in headlines(findings.rows)],
+        **asdict(findings),
     }
+    return json.dumps(found, indent=2) + "\n"
+
+
+def write(path: Path, findings: Findings, compared: Sequence[Bar], facts: Mapping[str, str]) -> None:
+    """`path`.json, `path`.md and a picture for each thing that is better seen, `path`-*.svg."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n")
-    path.with_suffix(".md").write_text(table(rows, compared, facts))
+    path.with_suffix(".json").write_text(as_json(findings, compared, facts))
+    path.with_suffix(".md").write_text(document(findings, compared, facts))
+    for name, picture in gallery(findings).items():
+        path.with_name(f"{path.name}-{name}.svg").write_text(picture)

@@ -18,6 +18,7 @@ SECONDS = {
     "chart": 60,
     "integration": 120,
     "docs": 180,
+    "performance": 300,
     "model": 900,
     "cluster": 900,
     "e2e": 300,
