@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         doc = (module.__doc__ or "").partition("\n")[0]
         module.add_options(commands.add_parser(name, help=doc, description=doc))
     options = parser.parse_args(arguments)
+    # As after Ctrl-C: what was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code: int = COMMANDS[options.command].run(options)
     return code
 

@@ -19,7 +19,7 @@ from benchmarks.metering import metered
 from benchmarks.oldway import fresh_processes, pooled_with_libraries
 from benchmarks.report import Bar, bars, document, write
 from benchmarks.rows import Findings, Scale
-from benchmarks.scenarios import evicted_requests, first_requests, request_path, state_changes
+from benchmarks.scenarios import evicted_requests, first_requests, leases, request_path, state_changes
 from benchmarks.stack import Stack, running
 
 Scenario = Callable[[Stack, Scale, Findings], Awaitable[None]]
@@ -36,7 +36,7 @@ class Group:
 
 GROUPS: Mapping[str, Group] = {
     "path": Group("echo", (request_path, first_requests, mixed_arrivals)),
-    "pair": Group("echo", (drained_pool, two_gateways), gateways=2),
+    "pair": Group("echo", (drained_pool, two_gateways, leases), gateways=2),
     "curve": Group("echo", (cost_curve,)),
     "evicted": Group("small", (evicted_requests,)),
     "state": Group("ballast", (state_changes,)),

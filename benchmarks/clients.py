@@ -12,7 +12,13 @@ import aiohttp
 import grpc.aio
 import msgspec
 
-from agentpool_proto.v1.gateway_pb2 import CreateInstanceRequest, InvokeRequest, PoolRef
+from agentpool_proto.v1.gateway_pb2 import (
+    AcquireRequest,
+    CreateInstanceRequest,
+    InvokeRequest,
+    PoolRef,
+    ReleaseRequest,
+)
 from agentpool_proto.v1.gateway_pb2_grpc import AgentPoolGatewayStub
 from agentpool_proto.v1.host_pb2 import HostInvokeRequest, WatchRequest
 from agentpool_proto.v1.host_pb2_grpc import AgentHostStub
@@ -135,6 +141,14 @@ class GatewayGrpc:
             tier=self._gateway.tier,
         )
         await self._stub.CreateInstance(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+
+    async def acquire_and_release(self, project: str) -> None:
+        """Take a lease of an instance, and give it back unused."""
+        pool = PoolRef(namespace=self._gateway.namespace, name=self._gateway.pool)
+        wanted = AcquireRequest(pool=pool, tenant_id=TENANT, project_id=project, tier=self._gateway.tier)
+        lease = await self._stub.Acquire(wanted, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+        report = ReleaseRequest(pool=pool, lease_id=lease.id)
+        await self._stub.Release(report, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
 
     async def close(self) -> None:
         """See Client."""

@@ -22,7 +22,7 @@ from benchmarks.rows import Findings, Scale
 from benchmarks.stack import ROOT, Product, running
 
 SHARED = "driver (this checkout's for both sides), gateway, host, workers and redis-server share these cores"
-SOURCES = ("core", "operator", "gateway", "agent_container", "cli")
+SOURCES = ("core", "operator", "gateway", "agent_container", "cli", "client")
 LOCK = "requirements/dev.lock"
 SCALES = {
     "full": Scale(requests=900, firsts=40, residents=100, idle_seconds=3.0, open_seconds=5.0),

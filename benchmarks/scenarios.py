@@ -88,6 +88,15 @@ async def _create(client: GatewayGrpc, number: int) -> None:
     await client.create(f"created-{number}")
 
 
+async def leases(stack: Stack, scale: Scale, findings: Findings) -> None:
+    """A lease of a resident instance taken and given back, one caller."""
+    client = GatewayGrpc(stack.gateway)
+    await closed_loop(call_of(client, name="leased"), 1)
+    run = await closed_loop(lambda _: client.acquire_and_release("leased-0"), max(scale.requests // 10, 10))
+    await client.close()
+    findings.rows.append(row_of("instance acquired and released, one caller", run))
+
+
 async def evicted_requests(stack: Stack, scale: Scale, findings: Findings) -> None:
     """A host full of idle instances: each request evicts one and restores another."""
     client = GatewayGrpc(stack.gateway)

@@ -20,7 +20,7 @@ from benchmarks.tables import headlines as headline_table
 pytestmark = pytest.mark.performance
 
 QUICK = Scale(requests=300, firsts=40, residents=20, idle_seconds=3.0, open_seconds=2.0, fresh=5)
-GROUPS = ("path", "curve", "libraries", OLD_WAY)
+GROUPS = ("path", "pair", "curve", "libraries", OLD_WAY)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def findings() -> Findings:
     return found
 
 
-@pytest.mark.parametrize("id", ["A90", "A91", "A92", "A94", "A95", "A96"])
+@pytest.mark.parametrize("id", ["A90", "A91", "A92", "A93", "A94", "A95", "A96"])
 def test_the_pool_was_measured(findings: Findings, id: str) -> None:
     found = [one for one in headlines(findings.rows) if one.id == id]
     assert found
