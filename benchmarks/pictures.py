@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 WIDTH, HEIGHT = 720, 340
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 56, 52
 COLOURS = ("#2f6fde", "#d9480f", "#2b8a3e", "#862e9c", "#a37000", "#0b7285")
+TINY = 1e-9
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#444}.title{font-size:15px;font-weight:600}"
     ".grid{stroke:#8886;stroke-width:1}.axis{stroke:#888;stroke-width:1}"
@@ -60,8 +61,8 @@ def axis(label: str, values: Iterable[float], start: float, end: float, log: boo
 
 
 def _step(top: float) -> float:
-    """A round distance that cuts [0, top] into four to eight."""
-    if top <= 0:
+    """A round distance that cuts [0, top] into four to eight; next to nothing is nothing."""
+    if top < TINY:
         return 1.0
     raw = top / 5
     power = 10.0 ** math.floor(math.log10(raw))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.pictures import HEIGHT, WIDTH, Series, axis, bars, lines, short
@@ -67,6 +67,7 @@ def test_values_lie_within_the_axis(values: list[float], log: bool) -> None:
     st.lists(st.tuples(st.floats(0, 1e4), st.floats(0, 1e6)), min_size=1, max_size=10),
     st.text(max_size=20).filter(lambda text: text.isprintable()),
 )
+@example([(0.0, 5e-324)], "a value that has no logarithm of its fifth")
 def test_every_picture_is_well_formed_and_inside_its_frame(
     points: list[tuple[float, float]], title: str
 ) -> None:
