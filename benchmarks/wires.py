@@ -15,7 +15,6 @@ import grpc
 import grpc.aio
 import msgspec
 
-from agentpool_core.errors import AgentPoolError
 from agentpool_proto.v1.gateway_pb2 import InvokeRequest
 from agentpool_proto.v1.gateway_pb2_grpc import AgentPoolGatewayStub
 from agentpool_rpc.status import from_rpc_error
@@ -26,6 +25,8 @@ CHANNELS = 4
 """Of one driver: a single HTTP/2 connection is a bottleneck of its own."""
 CHUNKS_BEFORE_LEAVING = 2
 REFUSALS = frozenset({429, 503})
+DETAIL_CHARACTERS = 80
+"""Of what gRPC says about an end that is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class _Grpc:
                 )
             await stub.Invoke(self._requests[who], timeout=REQUEST_SECONDS)
         except grpc.aio.AioRpcError as exc:
-            return _end_of(exc.code().name, from_rpc_error(exc))
+            return _end_of(exc)
         return End(Kind.ANSWERED)
 
     async def _events(self, call: Any, cancel: bool) -> End:
@@ -141,8 +142,9 @@ class _Grpc:
         return End(Kind.FAILED, "no end")
 
 
-def _end_of(status: str, error: AgentPoolError | None) -> End:
+def _end_of(exc: grpc.aio.AioRpcError) -> End:
+    status, error = exc.code().name, from_rpc_error(exc)
     if error is None:
-        return End(Kind.FAILED, status)
+        return End(Kind.FAILED, f"{status} {exc.details() or ''}"[:DETAIL_CHARACTERS].rstrip())
     kind = Kind.REFUSED if error.http_status in REFUSALS else Kind.FAILED
     return End(kind, f"{status} {error.code}", error.retry_after_seconds is not None)
