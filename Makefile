@@ -153,6 +153,10 @@ deploy: ## this checkout's images and chart on the cluster that is up
 demo-local: setup ## run the quickstart on this machine, without a cluster
 	@$(BIN)/python -m tools.demo_local
 
+.PHONY: flags-demo
+flags-demo: setup ## roll a feature flag out over PROJECTS=400 and back, on this machine; prints the share
+	@PROJECTS="$(PROJECTS)" $(BIN)/python -m tools.flags_demo
+
 .PHONY: cluster-up
 cluster-up: ## a real Kubernetes for this machine; writes .devcluster/env
 	@python3 tools/devcluster up

@@ -15,6 +15,7 @@ Run = Callable[[argparse.Namespace, Mapping[str, str]], int]
 TIERS = ("HOT", "WARM", "COLD")
 AUTO = "AUTO"
 STATES = ("CREATED", "INITIALIZING", "READY", "BUSY", "PAUSED", "ERROR", "TERMINATED")
+STRATEGIES = ("ALL", "NONE", "ALLOWLIST", "DENYLIST")
 FORMATS = ("table", "wide", "json", "yaml", "name")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -59,6 +60,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     _add_move(commands, remote)
     _add_archives(commands, remote)
     _add_forget(commands, remote)
+    _add_flags(commands, remote)
     _add_simulate(commands)
     status = commands.add_parser("status", parents=[remote], help="health and statistics of a pool")
     _calls(status, "agentpool_cli.commands.status")
@@ -73,9 +75,9 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 
 def with_default_action(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with `list` after `instances` where no action is named."""
+    """The arguments, with `list` after `instances` or `flags` where no action is named."""
     found = list(arguments)
-    if found[:1] == ["instances"] and (len(found) == 1 or found[1].startswith("-")):
+    if found[:1] in (["instances"], ["flags"]) and (len(found) == 1 or found[1].startswith("-")):
         if found[1:2] not in (["-h"], ["--help"]):
             found.insert(1, "list")
     return found
@@ -261,6 +263,60 @@ def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     simulate.add_argument("--seed", type=int, default=1, help="of the random numbers (default 1)")
     _calls(simulate, "agentpool_cli.commands.simulate")
+
+
+def _add_flags(commands: argparse._SubParsersAction[_Parser], remote: _Parser) -> None:
+    flags = commands.add_parser("flags", help="list, set, roll back and delete feature flags of a pool")
+    actions = flags.add_subparsers(
+        title="actions", description="list when none is named", metavar="ACTION", required=True
+    )
+    listing = actions.add_parser("list", parents=[remote], help="all flags")
+    _calls(listing, "agentpool_cli.commands.flags", "list_flags")
+    text = "set a flag, which holds for the next request"
+    one = actions.add_parser("set", parents=[remote], help=text, description=text + ".")
+    one.add_argument("name", help="agent_pool_enabled, agent_pool_hot_tier, or a flag of your own")
+    what = one.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--percentage", type=percentage, metavar="N", help="on for N %% of projects, and whom its list names"
+    )
+    what.add_argument(
+        "--tenant", metavar="TENANT", help="on for this tenant, for all others as it was; may be set again"
+    )
+    what.add_argument(
+        "--ramp", type=ramp, metavar="FROM:TO:SECONDS", help="grows from FROM to TO percent from now on"
+    )
+    what.add_argument("--strategy", type=str.upper, choices=STRATEGIES, help="whole, with the lists below")
+    one.add_argument("--list-tenant", action="append", default=[], metavar="TENANT", help="for --strategy")
+    one.add_argument(
+        "--list-project",
+        action="append",
+        default=[],
+        nargs=2,
+        metavar=("TENANT", "PROJECT"),
+        help="for --strategy",
+    )
+    _calls(one, "agentpool_cli.commands.flags", "set_flag")
+    for action, text in (
+        ("rollback", "disable a flag with strategy NONE: off for everybody at the next request"),
+        ("delete", "forget what was set; the pool's own flags go back to their defaults"),
+    ):
+        one = actions.add_parser(action, parents=[remote], help=text, description=text + ".")
+        one.add_argument("name", help="name of the flag")
+        _calls(one, "agentpool_cli.commands.flags", f"{action}_flag")
+
+
+def percentage(text: str) -> int:
+    """A whole percentage."""
+    number = int(text)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not a percentage (0..100)")
+    return number
+
+
+def ramp(text: str) -> tuple[int, int, float]:
+    """FROM:TO:SECONDS of a percentage that grows."""
+    first, last, seconds = text.split(":")
+    return percentage(first), percentage(last), float(seconds)
 
 
 def port(text: str) -> int:

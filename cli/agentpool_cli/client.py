@@ -178,6 +178,25 @@ class PoolClient:
         result: dict[str, Any] = self._call("DELETE", path, headers={"X-Request-Timeout": f"{seconds:g}"})
         return result
 
+    def flags(self) -> list[dict[str, Any]]:
+        """All feature flags of the pool."""
+        found: list[dict[str, Any]] = self._call("GET", "/flags")["flags"]
+        return found
+
+    def set_flag(self, name: str, flag: Mapping[str, Any]) -> dict[str, Any]:
+        """Set a whole flag."""
+        found: dict[str, Any] = self._call("PUT", _flag_path(name), flag)
+        return found
+
+    def change_flag(self, name: str, change: Mapping[str, Any]) -> dict[str, Any]:
+        """Change one thing of a flag."""
+        found: dict[str, Any] = self._call("PATCH", _flag_path(name), change)
+        return found
+
+    def delete_flag(self, name: str) -> None:
+        """Forget what was set."""
+        self._call("DELETE", _flag_path(name))
+
     def stats(self) -> dict[str, Any]:
         """Statistics of the pool."""
         stats: dict[str, Any] = self._call("GET", "/stats")
@@ -284,6 +303,10 @@ def _key_header(idempotency_key: str | None) -> dict[str, str]:
 
 def _instance_path(instance_id: str) -> str:
     return "/instances/" + quote(instance_id, safe="")
+
+
+def _flag_path(name: str) -> str:
+    return "/flags/" + quote(name, safe="")
 
 
 def _is_loopback(url: str) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from threading import Lock
 
-from agentpool_core.errors import AgentPoolError, DirectAccessOff, HostTooOld
+from agentpool_core.errors import AgentPoolError, DirectAccessOff, HostTooOld, PoolDisabled
 
 RENEW_SECONDS = 20.0
 """A lease with less than this left is renewed: a third of its life, time enough for a gateway that
@@ -25,6 +25,8 @@ WORTH_SECONDS = 60.0
 """A second request within this time is followed by more: a lease is worth its cost."""
 PAUSE_SECONDS = 1.0
 """After an acquire that failed, before the next one for the same instance."""
+ASIDE_SECONDS = 10.0
+"""How long a project is left to the gateway whose requests do not go through the pool."""
 USELESS_SECONDS = 5.0
 """How long an instance is left to the gateway after two leases in a row were of no use."""
 OFF_SECONDS = 60.0
@@ -150,7 +152,9 @@ class LeaseBook:
         with self._lock:
             known = self._known.get(key)
             if known is not None:
-                known.acquiring, known.pause_until = False, now + PAUSE_SECONDS
+                aside = isinstance(error, PoolDisabled)
+                known.acquiring = False
+                known.pause_until = now + (ASIDE_SECONDS if aside else PAUSE_SECONDS)
             # HostTooOld: the gateway is of an earlier release.
             if isinstance(error, DirectAccessOff | HostTooOld):
                 self._switch_off(now)

@@ -30,6 +30,7 @@ from agentpool_core.errors import (
     OutcomeUnknown,
     OwnershipLost,
     PodTaken,
+    PoolDisabled,
     PoolExhausted,
     Unavailable,
 )
@@ -47,6 +48,7 @@ _NOT_HERE = (
     NotOwner,
     OwnershipLost,
     PodTaken,
+    PoolDisabled,
     PoolExhausted,
 )
 """What a host says that is no answer about the request: it may be well served elsewhere. NotAllowed: the

@@ -107,6 +107,11 @@ class StoreKeys:
         """Hash: resident instances in total, per tier and per tenant, for the caps."""
         return self.prefix + "counts"
 
+    @property
+    def flags(self) -> str:
+        """Hash: the feature flags that were set through a gateway, and their version."""
+        return self.prefix + "flags"
+
     def record(self, instance_id: str) -> str:
         """Hash: identity, owner, epoch, tier, origin, pause reason and wish of one instance."""
         return f"{self.prefix}record:{instance_id}"

@@ -58,6 +58,7 @@ class Verb(StrEnum):
     GET = "get"
     EXPORT = "export"
     IMPORT = "import"
+    FLAGS = "flags"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections import Counter
 from enum import StrEnum
 
 from agentpool_core.errors import BY_CODE
-from agentpool_gateway.dispatch.call import CANCELLED, SUCCESS, Milestones
+from agentpool_gateway.dispatch.call import CANCELLED, SUCCESS, Milestones, ServedBy
 from agentpool_rpc.metrics import LATENCY_BUCKETS, Distribution
 
 OVERHEAD_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 1.0)
@@ -64,13 +64,18 @@ OTHER = "Other"
 class PoolCounts:
     """The numbers of one pool."""
 
-    __slots__ = ("activations", "in_flight", "latency", "overhead", "phases", "statuses")
+    __slots__ = ("activations", "in_flight", "latency", "overhead", "phases", "statuses", "ways")
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self.in_flight = 0
         self.latency = {outcome: Distribution(LATENCY_BUCKETS) for outcome in Outcome}
         self.phases = {phase: Distribution(LATENCY_BUCKETS) for phase in Phase}
+        self.ways = {
+            (served_by, outcome): Distribution(LATENCY_BUCKETS)
+            for served_by in ServedBy
+            for outcome in Outcome
+        }
         self.overhead = Distribution(OVERHEAD_BUCKETS)
         self.activations = dict.fromkeys(Activation, 0)
 
@@ -81,6 +86,7 @@ class PoolCounts:
             status, outcome = OTHER, Outcome.FAILED
         self.statuses[status] += 1
         self.latency[outcome].observe(seconds)
+        self.ways[marks.served_by, outcome].observe(seconds)
         arrived, phases = marks.arrived, self.phases
         if marks.placed:
             phases[Phase.PLACED].observe(marks.placed - arrived)

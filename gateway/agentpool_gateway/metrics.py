@@ -168,6 +168,12 @@ class Metrics(Collector):
             "first_byte, and was done.",
             labels=(*_POOL, "phase"),
         )
+        ways = HistogramMetricFamily(
+            "agent_pool_request_latency_by_way_seconds",
+            "Time from the arrival of a request to its end, by the way it took: pool, or one-shot where the "
+            "flag agent_pool_enabled is off.",
+            labels=(*_POOL, "served_by", "outcome"),
+        )
         overhead = HistogramMetricFamily(
             "agent_pool_gateway_overhead_seconds",
             "Part of an answered request's time that was not spent at its host.",
@@ -178,8 +184,10 @@ class Metrics(Collector):
                 seen.add_to(latency, (*name, outcome))
             for phase, seen in counts.phases.items():
                 seen.add_to(phases, (*name, phase))
+            for (served_by, outcome), seen in counts.ways.items():
+                seen.add_to(ways, (*name, served_by, outcome))
             counts.overhead.add_to(overhead, name)
-        yield from (latency, phases, overhead)
+        yield from (latency, phases, ways, overhead)
 
     def _held(self) -> Iterator[Metric]:
         instances = GaugeMetricFamily(

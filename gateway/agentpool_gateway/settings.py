@@ -49,6 +49,8 @@ class PoolVerb(StrEnum):
     """Give instances a state."""
     FORGET = "forget"
     """Erase everything of a tenant."""
+    CONFIGURE = "configure"
+    """Set feature flags."""
 
 
 class Issuer(_Strict):

@@ -37,6 +37,7 @@ class Ownership:
         self.answers: dict[str, bytes] = {}
         self.records: dict[str, types_pb2.Instance] = {}
         self.shelf: MutableMapping[str, types_pb2.Instance] = {}
+        self.flags = host_pb2.FeatureFlags()
 
     def claim(self, instance_id: str, host: FakeHost, ended: frozenset[Incarnation]) -> None:
         """Take an instance, or NotOwner."""
@@ -153,6 +154,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
                 incarnation=str(self.incarnation),
                 epoch=one.epoch,
                 tier=one.tier,
+                one_shot=request.one_shot,
             )
         )
 
@@ -269,6 +271,23 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         one = self._known(request.instance_id)
         one.tier, one.pinned = request.tier or one.tier, request.pinned
         return one
+
+    async def SetFlags(
+        self, request: host_pb2.SetFlagsRequest, context: Context
+    ) -> host_pb2.SetFlagsResponse:
+        """Keep the flags, and tell the watchers."""
+        self._check(context, Verb.FLAGS)
+        kept = self.store.flags
+        if done := kept.version <= request.base.version:
+            version = max(request.base.version + 1, time.time_ns() // 1000)
+            kept = self.store.flags = host_pb2.FeatureFlags(version=version, document=request.document)
+            self.report_flags()
+        return host_pb2.SetFlagsResponse(flags=kept, done=done)
+
+    def report_flags(self) -> None:
+        """Tell the watchers of the flags in the store."""
+        self.status.flags.CopyFrom(self.store.flags)
+        self.report(host_pb2.WatchDelta(host=self.status))
 
     async def Export(
         self, request: host_pb2.InstanceRequest, context: Context

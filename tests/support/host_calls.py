@@ -67,6 +67,7 @@ class HostClient:
         key: str = "",
         tier: str = "",
         strong: bool = False,
+        one_shot: bool = False,
         ended: Iterable[Incarnation] = (),
         timeout: float | None = 20.0,  # gRPC's own deadline
     ) -> Any:
@@ -78,6 +79,7 @@ class HostClient:
             idempotency_key=key,
             tier=tier,
             strong=strong,
+            one_shot=one_shot,
         )
         return self.stub.Invoke(request, metadata=self.metadata(ended), timeout=timeout)
 

@@ -35,6 +35,8 @@ CALLS: dict[str, Callable[[Store, Ownership], Awaitable[object]]] = {
     "reap": lambda store, owned: store.reap(A1),
     "get": lambda store, owned: store.get(KEY.instance_id),
     "list": lambda store, owned: store.list(),
+    "flags": lambda store, owned: store.flags.read(0),
+    "replaced flags": lambda store, owned: store.flags.replace(0, b"[]"),
     "ping": lambda store, owned: store.ping(),
     "problems": lambda store, owned: store.problems(),
 }

@@ -38,6 +38,7 @@ class Wanted:
     ended: frozenset[Incarnation] = frozenset()
     resume: bool = False
     declared_uid: str = ""
+    one_shot: bool = False
 
 
 class Activations:
@@ -120,7 +121,7 @@ class Activations:
             raise
         self._recoveries.found(entry, before, ownership, resumed=wanted.resume)
         try:
-            resident = await self._starts.start(entry, ownership, config, store)
+            resident = await self._starts.start(entry, ownership, config, store, one_shot=wanted.one_shot)
         except BaseException:
             if before is not None and self._host.table.get(instance_id) is None:
                 # It was not the instance's doing: it is as it was before.

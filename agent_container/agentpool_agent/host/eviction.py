@@ -106,7 +106,7 @@ class Evictions:
         entry.tier, entry.move_to = tier or entry.tier, None
         host.table.move(entry, State.PAUSED, reason)
         host.counters.destroyed += 1
-        if reason is PauseReason.EVICTED:
+        if reason is PauseReason.EVICTED and not resident.one_shot:
             host.counters.evictions += 1
 
     async def sweep(self) -> int:

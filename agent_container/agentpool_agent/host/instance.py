@@ -51,6 +51,11 @@ GRACE_SECONDS = 0.25
 class Resident:
     """An instance with a worker of its own; a `worker.FrameSink`."""
 
+    one_shot = False
+    """Whether the last request that came does not go through the pool; see `one_shot.OneShots`."""
+    forked_now = False
+    """Whether its process was made for it, and had not waited."""
+
     def __init__(
         self,
         around: Surroundings,

@@ -18,6 +18,7 @@ from agentpool_agent.host.activation import Activations, Wanted
 from agentpool_agent.host.counts import CANCELLED, SUCCESS
 from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
+from agentpool_agent.host.one_shot import OneShots
 from agentpool_agent.host.quota import check_permit
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.tracing import INVOKE, SPANS, tell
@@ -73,9 +74,16 @@ class Requests:
         tracing: makes spans; None: traces are off.
     """
 
-    def __init__(self, host: Host, activations: Activations, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        activations: Activations,
+        one_shots: OneShots,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._host = host
         self._activations = activations
+        self._one_shots = one_shots
         self.tracing = tracing
 
     def call(
@@ -164,12 +172,12 @@ class Requests:
         """The instance, ready and not on its way out: no await between this and the permit."""
         host, request = self._host, call.request
         key = host.key(request.tenant_id, request.project_id)
-        instance_id, activated = key.instance_id, False
+        instance_id, activated, stays = key.instance_id, False, not request.one_shot
         while True:
             host.admit()
             resident = host.residents.get(instance_id)
             if resident is None:
-                wanted = Wanted(key, tier_of(request.tier), call.ended)
+                wanted = Wanted(key, tier_of(request.tier), call.ended, one_shot=request.one_shot)
                 left = call.deadline - host.clock()
                 with host.queued(instance_id):
                     await _before(left, self._activations.activate(wanted))
@@ -180,12 +188,13 @@ class Requests:
                     await _before(call.deadline - host.clock(), resident.settled.wait())
             elif _renewable(host, resident):
                 host.renew(resident)
+            elif not stays and self._one_shots.used(resident):
+                stays = not await _before(call.deadline - host.clock(), self._one_shots.let_go(resident))
             else:
                 break
-        if activated:
-            host.counters.misses += 1
-        else:
-            host.counters.hits += 1
+        if not request.one_shot:
+            host.counters.misses += activated
+            host.counters.hits += not activated
         return resident, activated
 
     def _admit(self, call: Call, resident: Resident) -> Exchange:
@@ -199,6 +208,8 @@ class Requests:
         if entry.wish is Wish.TERMINATE:
             raise Unavailable("The instance is being terminated.", retry_after_seconds=1.0)
         check_permit(entry.active, config.tiers[entry.tier].quota.concurrent_requests)
+        # The last one that came decides whether it stays.
+        resident.one_shot = call.request.one_shot
         self._host.table.acquire(entry, self._host.clock())
         return resident.begin(call.request.idempotency_key, call.deadline, config.limits.answer_bytes)
 
@@ -222,6 +233,7 @@ class Requests:
             tier=entry.tier,
             activated=activated,
             restored=activated and not resident.ownership.fresh,
+            one_shot=resident.one_shot,
         )
         return InvokeEvent(accepted=accepted)
 

@@ -93,12 +93,12 @@ class Nursery:
         self._wanted = spares
         self._ask()
 
-    async def take(self) -> WorkerChannel:
-        """A worker, from the spares or forked now; the caller bounds the wait.
+    async def take(self, *, forked_now: bool = False) -> WorkerChannel:
+        """A worker, from the spares or forked now, or in any case now; the caller bounds the wait.
 
         Raises Unavailable when there is no zygote, AgentCreationFailed when it cannot import the agent.
         """
-        while self._spares:
+        while self._spares and not forked_now:
             worker = self._spares.popleft()
             if not worker.lost:
                 self._refill_soon()
@@ -255,7 +255,8 @@ class Nursery:
     def _ask(self) -> None:
         if self.hello is None:
             return
-        missing = self._wanted + len(self._waiting) - len(self._spares) - self._asked
+        # Who waits takes no worker that waited, so that one too many of these is no help.
+        missing = max(self._wanted - len(self._spares), 0) + len(self._waiting) - self._asked
         if missing > 0:
             self._asked += missing
             self._send(wire.Spawn(missing))

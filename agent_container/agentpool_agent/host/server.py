@@ -19,11 +19,13 @@ from agentpool_agent.host.archive import Archives
 from agentpool_agent.host.drain import drain
 from agentpool_agent.host.eviction import Evictions
 from agentpool_agent.host.exchange import Exchange
+from agentpool_agent.host.flags import HostFlags
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.invoke import Requests
 from agentpool_agent.host.metrics import HostMetrics, Now
 from agentpool_agent.host.moving import Change, Moves
 from agentpool_agent.host.nursery import SOCKET_NAME, Nursery
+from agentpool_agent.host.one_shot import OneShots
 from agentpool_agent.host.operations import Operations
 from agentpool_agent.host.recovery import Recoveries
 from agentpool_agent.host.refreshing import Refreshes
@@ -33,6 +35,7 @@ from agentpool_agent.host.settings import Role, Settings
 from agentpool_agent.host.starting import Starts
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.surroundings import Surroundings
+from agentpool_agent.host.table import Entry
 from agentpool_agent.host.upkeep import Upkeep
 from agentpool_agent.host.watch import WatchHub
 from agentpool_agent.host.worker import WorkerChannel
@@ -53,6 +56,7 @@ from agentpool_rpc.tracing import Tracing
 log = structlog.get_logger(__name__)
 
 SERVICE = host_pb2.DESCRIPTOR.services_by_name["AgentHost"].full_name
+REFLECTED = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
 STOP_SECONDS = 1.0
 USAGE_STEP_BYTES = 256 * 1024
 USAGE_STEP_SECONDS = 0.05
@@ -82,6 +86,8 @@ class HostServer:
         self.host.table.changed = self.hub.instance_changed
         self.health = health.aio.HealthServicer()
         self.evictions = Evictions(self.host)
+        self.one_shots = OneShots(self.host, self.evictions)
+        self.flags = HostFlags(self.host, self._host_changed)
         self.port = 0
         self._verifier = TokenVerifier(settings.public_keys, time.time)
         self._server: grpc.aio.Server = make_server([ErrorInterceptor()])
@@ -89,6 +95,8 @@ class HostServer:
         self._hurry = asyncio.Event()
         self._configuring = asyncio.Lock()
         self._wire()
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        reflection.enable_server_reflection(REFLECTED, self._server)
 
     def _wire(self) -> None:
         host = self.host
@@ -104,25 +112,25 @@ class HostServer:
         host.migrate = moves.migrate
         host.relocate = lambda entry, tier: moves.move(entry.instance_id, Change(tier), frozenset())
         self.revivals = Revivals(host, activations)
-        refreshes = Refreshes(host, activations, self.evictions)
-        self.upkeep = Upkeep(host, self.evictions, self.operations, self.recoveries, self.revivals, refreshes)
+        refreshes, flags = Refreshes(host, activations, self.evictions), self.flags
+        self.upkeep = Upkeep(
+            host, self.evictions, self.operations, self.recoveries, self.revivals, refreshes, flags
+        )
         service = AgentHostService(
             host,
             self._verifier,
-            Requests(host, activations, self.tracing),
+            Requests(host, activations, self.one_shots, self.tracing),
             activations,
             self.operations,
             moves,
             Archives(host),
             self.upkeep,
+            self.flags,
             self.hub,
             self.configure,
             self._host_changed,
         )
         host_pb2_grpc.add_AgentHostServicer_to_server(service, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
 
     def _around(self) -> Surroundings:
         host = self.host
@@ -180,7 +188,7 @@ class HostServer:
             return
         if entry.wish is not None:
             host.spawn(self.operations.fulfil(resident), "wish")
-        elif host.config is not None and host.config.tiers[entry.tier].idle_seconds == 0:
+        elif self.one_shots.leaves(resident) or _idle_seconds(host, entry) == 0:
             host.spawn(self._leave_now(resident), "leave")
 
     async def _leave_now(self, resident: Resident) -> None:
@@ -204,6 +212,7 @@ class HostServer:
             if host.store is None:
                 host.store = self._open_store(config)
             host.config = config
+            self.flags.merge()
             for resident in host.residents.values():
                 quota = config.tiers[resident.entry.tier].quota
                 resident.bucket.resize(quota.requests_per_minute)
@@ -290,6 +299,10 @@ class HostServer:
                 await upkeep
         if failed:
             raise RuntimeError("the upkeep of the host ended")
+
+
+def _idle_seconds(host: Host, entry: Entry) -> int | None:
+    return host.config.tiers[entry.tier].idle_seconds if host.config is not None else None
 
 
 def _write(path: os.PathLike[str], text: str) -> None:

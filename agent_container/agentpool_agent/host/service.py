@@ -13,6 +13,7 @@ import structlog
 
 from agentpool_agent.host.activation import Activations, Wanted
 from agentpool_agent.host.archive import Archives, chunks
+from agentpool_agent.host.flags import HostFlags
 from agentpool_agent.host.invoke import Requests, check_identity, tier_of
 from agentpool_agent.host.leased import check_leased
 from agentpool_agent.host.moving import Change, Moves
@@ -22,6 +23,7 @@ from agentpool_agent.host.table import RESIDENT
 from agentpool_agent.host.upkeep import Upkeep
 from agentpool_agent.host.views import entry_view, record_view
 from agentpool_agent.host.watch import WatchHub
+from agentpool_agent.store import KeptFlags
 from agentpool_core.config import EffectivePool
 from agentpool_core.errors import DeadlineExceeded, InstanceNotFound, InvalidRequest
 from agentpool_core.lifecycle import State
@@ -52,6 +54,7 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         moves: Moves,
         archives: Archives,
         upkeep: Upkeep,
+        flags: HostFlags,
         hub: WatchHub,
         configure: Callable[[EffectivePool], Awaitable[int]],
         changed: Callable[[], None],
@@ -64,6 +67,7 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         self._moves = moves
         self._archives = archives
         self._upkeep = upkeep
+        self._flags = flags
         self._hub = hub
         self._configure = configure
         self._changed = changed
@@ -90,6 +94,7 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         )
         if claims.instance:
             check_leased(request)
+            self._flags.check_leased(request.tenant_id, request.project_id)
         call = self._requests.call(request, claims.ended, context.time_remaining())
         if self._requests.tracing is not None:
             self._requests.trace(self._requests.tracing, call, context.invocation_metadata() or ())
@@ -180,6 +185,17 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         if request.generation:
             config = config.model_copy(update={"generation": request.generation})
         return host_pb2.ConfigureResponse(generation=await _bounded(self._configure(config)))
+
+    async def SetFlags(
+        self, request: host_pb2.SetFlagsRequest, context: Context
+    ) -> host_pb2.SetFlagsResponse:
+        """See host.proto."""
+        claims = self._claims(context, Verb.FLAGS)
+        base = KeptFlags(request.base.version, request.base.document)
+        kept, done = await _bounded(self._flags.replace(base, request.document))
+        log.info("flags_set", by=claims.issuer, version=kept.version, done=done)
+        flags = host_pb2.FeatureFlags(version=kept.version, document=kept.document)
+        return host_pb2.SetFlagsResponse(flags=flags, done=done)
 
     async def Watch(
         self, request: host_pb2.WatchRequest, context: Context

@@ -61,6 +61,7 @@ class _Start:
     worker: WorkerChannel | None = None
     resident: Resident | None = None
     previous: bool = False
+    one_shot: bool = False
 
 
 class Starts:
@@ -78,13 +79,22 @@ class Starts:
         return self._turns.waiting
 
     async def start(
-        self, entry: Entry, ownership: Ownership, config: EffectivePool, store: Store
+        self,
+        entry: Entry,
+        ownership: Ownership,
+        config: EffectivePool,
+        store: Store,
+        *,
+        one_shot: bool = False,
     ) -> Resident:
-        """The instance, READY; raises what kept it from being so, and has given everything back then."""
+        """The instance, READY; raises what kept it from being so, and has given everything back then.
+
+        `one_shot`: in a process forked now, for a request that does not go through the pool.
+        """
         if entry.state is State.CREATED:
             self._host.table.move(entry, State.INITIALIZING)
         entry.epoch, entry.origin = ownership.epoch, ownership.origin
-        start = _Start(entry, ownership)
+        start = _Start(entry, ownership, one_shot=one_shot)
         seconds = config.limits.creation_timeout_seconds
         try:
             async with asyncio.timeout(seconds) as limit, self._turns.turn(entry.key.tenant_id):
@@ -92,7 +102,7 @@ class Starts:
                 checkpoint = await self._load(start, store)
                 entry.laps.mark(Stage.LOAD, self._host.clock())
                 start.doing = "a worker"
-                start.worker = await self._host.nursery.take()
+                start.worker = await self._host.nursery.take(forked_now=one_shot)
                 entry.laps.mark(Stage.WORKER, self._host.clock())
                 resident = self._assign(start, start.worker, checkpoint, config)
                 # The agent has all of its time, however long it waited; its worker keeps the time, too.
@@ -157,7 +167,7 @@ class Starts:
         resident = Resident(self._around, entry, start.ownership, worker, bucket)
         resident.terms = given = terms(config, entry.tier)
         resident.durable = given.durable
-        start.resident = resident
+        start.resident, resident.forked_now = resident, start.one_shot
         host.taken_by = entry.instance_id
         if host.settings.role is Role.GENERIC:
             # Nobody else will come.

@@ -21,15 +21,14 @@ from agentpool_agent.host.load import LoadMeter
 from agentpool_agent.host.nursery import Nursery
 from agentpool_agent.host.settings import Settings
 from agentpool_agent.host.table import Entry, Table
-from agentpool_agent.store import Ownership, Store
-from agentpool_core.config import Durability, EffectivePool
+from agentpool_agent.store import KeptFlags, Ownership, Store
+from agentpool_core.config import Durability, EffectivePool, FlagSet
 from agentpool_core.errors import (
     AgentPoolError,
     Draining,
     InstanceCrashed,
     NotConfigured,
     OwnershipLost,
-    PoolDisabled,
 )
 from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.names import Incarnation, InstanceKey
@@ -87,6 +86,11 @@ class Host:
     problems: tuple[str, ...] = ()
     draining: bool = False
     retired: bool = False
+    flags: KeptFlags = KeptFlags()
+    """Feature flags that were set through a gateway, the latest that this host knows."""
+    flags_read: bool = False
+    gates: FlagSet = field(default_factory=FlagSet)
+    """All flags of the pool; asked for requests that no gateway has looked at."""
     awaiting: Awaiting = field(default_factory=Awaiting)
     waiting: Counter[str] = field(default_factory=Counter)
     """Requests that have come and cannot begin yet, by instance."""
@@ -250,13 +254,10 @@ class Host:
         return self.config, self.store
 
     def admit(self) -> tuple[EffectivePool, Store]:
-        """`configured`, when new work is taken; raises Draining or PoolDisabled otherwise."""
+        """`configured`, when new work is taken; raises Draining otherwise."""
         if self.draining or self.retired:
             raise Draining("The host takes no new work.", retry_after_seconds=0.1)
-        config, store = self.configured()
-        if not config.enabled:
-            raise PoolDisabled("The pool is switched off.")
-        return config, store
+        return self.configured()
 
     def key(self, tenant_id: str, project_id: str) -> InstanceKey:
         """The key of an instance of this host's pool."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from agentpool_agent.host.eviction import Evictions
+from agentpool_agent.host.flags import HostFlags
 from agentpool_agent.host.health import Health
 from agentpool_agent.host.intervals import Checkpoints
 from agentpool_agent.host.load import SLICE_SECONDS, differs
@@ -37,6 +38,7 @@ REPORT_SECONDS = 60.0
 REMEMBER_SECONDS = 30.0
 """How long an instance that left is still shown, so that every watcher sees how it left."""
 PROBLEMS_SECONDS = 60.0
+FLAGS_SECONDS = 2.0
 REAPED = 1024
 REAP_SECONDS = 30.0
 
@@ -52,6 +54,7 @@ class Upkeep:
         recoveries: Recoveries,
         revivals: Revivals,
         refreshes: Refreshes,
+        flags: HostFlags,
     ) -> None:
         self._host = host
         self._evictions = evictions
@@ -61,6 +64,7 @@ class Upkeep:
         self._recoveries = recoveries
         self._revivals = revivals
         self._refreshes = refreshes
+        self._flags = flags
         self._health = Health(host, SWEEP_SECONDS)
         self._checkpoints = Checkpoints(host)
         self._retention = Retention(host, random.SystemRandom().random)
@@ -76,6 +80,7 @@ class Upkeep:
             group.create_task(self._every(SWEEP_SECONDS, self._sweep))
             group.create_task(self._every(SWEEP_SECONDS, self._recoveries.note_all))
             group.create_task(self._every(SLICE_SECONDS, lambda: self._measure(changed)))
+            group.create_task(self._every(FLAGS_SECONDS, self._flags.look))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -131,6 +136,9 @@ class Upkeep:
         before = (host.store_reached, host.store_silent, host.problems)
         try:
             await host.store.ping()
+            if not host.flags_read:
+                # Before the host is ready: no gateway is to take a flag that was set for its default.
+                await self._flags.look()
         except StoreDataLost:
             host.store_answered()
             self.data_lost()

@@ -15,7 +15,7 @@ from agentpool_agent.host.table import RESIDENT
 from agentpool_agent.host.views import entry_view, host_view
 from agentpool_core.errors import Unavailable
 from agentpool_core.lifecycle import State
-from agentpool_proto.v1.host_pb2 import WatchDelta, WatchEvent, WatchSnapshot
+from agentpool_proto.v1.host_pb2 import FeatureFlags, HostStatus, WatchDelta, WatchEvent, WatchSnapshot
 
 WINDOW_SECONDS = 0.05
 """Changes within this time make one delta."""
@@ -30,6 +30,7 @@ class _Watcher:
     def __init__(self) -> None:
         self.pending: set[str] = set()
         self.host_changed = False
+        self.flags_version = 0
         self.wake = asyncio.Event()
 
 
@@ -86,7 +87,7 @@ class WatchHub:
         self._watchers.add(watcher)
         try:
             sequence = 1
-            snapshot = self._snapshot()
+            snapshot = self._snapshot(watcher)
             yield WatchEvent(sequence=sequence, snapshot=snapshot, sent_at=self._host.wall())
             while True:
                 # Ends with the call.
@@ -103,18 +104,25 @@ class WatchHub:
         finally:
             self._watchers.discard(watcher)
 
-    def _snapshot(self) -> WatchSnapshot:
+    def _snapshot(self, watcher: _Watcher) -> WatchSnapshot:
         host = self._host
         shared = host.store is not None and host.store.shared
         shown = RESIDENT | {State.ERROR} if shared else frozenset(State) - {State.TERMINATED}
         entries = [entry_view(host, entry) for entry in host.table if entry.state in shown]
-        return WatchSnapshot(host=host_view(host), instances=entries)
+        return WatchSnapshot(host=self._status(watcher), instances=entries)
+
+    def _status(self, watcher: _Watcher) -> HostStatus:
+        status, flags = host_view(self._host), self._host.flags
+        if flags.version != watcher.flags_version:
+            watcher.flags_version = flags.version
+            status.flags.CopyFrom(FeatureFlags(version=flags.version, document=flags.document))
+        return status
 
     def _delta(self, watcher: _Watcher) -> WatchDelta:
         pending, watcher.pending = watcher.pending, set()
         delta = WatchDelta()
         if watcher.host_changed:
-            delta.host.CopyFrom(host_view(self._host))
+            delta.host.CopyFrom(self._status(watcher))
             watcher.host_changed = False
         for instance_id in pending:
             entry = self._host.table.get(instance_id)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .base import Caps, Checkpoint, Claim, Ownership, Page, Record, Store, Write
+from .base import Caps, Checkpoint, Claim, KeptFlags, Ownership, Page, Record, Store, Write
 from .client import CALL_SECONDS
 from .memory import MemoryStore
 from .redis import RedisStore
@@ -12,6 +12,7 @@ __all__ = [
     "Caps",
     "Checkpoint",
     "Claim",
+    "KeptFlags",
     "MemoryStore",
     "Ownership",
     "Page",

@@ -140,6 +140,26 @@ class Page:
     cursor: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeptFlags:
+    """The flags that were set through a gateway, as JSON that the store does not read. Version 0: none ever
+    were."""
+
+    version: int = 0
+    document: bytes = b""
+
+
+class FlagBook(Protocol):
+    """Keeps the flags of one pool."""
+
+    async def read(self, known: int) -> KeptFlags | None:
+        """What is kept; None when it still is version `known`. Raises StoreUnavailable."""
+
+    async def replace(self, base: int, document: bytes) -> tuple[KeptFlags, bool]:
+        """What is kept after the call, and whether it is this document: not when somebody else has replaced
+        version `base` meanwhile. Raises StoreUnavailable, perhaps after it was done: to ask again is safe."""
+
+
 class Store(Protocol):
     """State and ownership of the instances of one pool.
 
@@ -273,6 +293,10 @@ class Store(Protocol):
 
     async def problems(self) -> Sequence[str]:
         """What is wrong with the store's own settings (persistence, eviction policy), one sentence each."""
+
+    @property
+    def flags(self) -> FlagBook:
+        """The feature flags that were set through a gateway."""
 
     @property
     def shared(self) -> bool:

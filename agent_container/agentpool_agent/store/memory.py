@@ -27,6 +27,7 @@ from .base import (
     Record,
     Write,
 )
+from .flags import MemoryFlags
 from .refusals import no_earlier_state, not_found, ownership_lost
 
 GENERATION = "memory"
@@ -97,6 +98,7 @@ class MemoryStore:
     ) -> None:
         self.namespace, self.pool = namespace, pool
         self._clock = clock
+        self.flags = MemoryFlags(clock)
         self._instances: dict[str, _Instance] = {}
         self._ids: list[str] = []
 

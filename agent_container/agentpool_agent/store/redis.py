@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from agentpool_core.errors import OwnershipLost, StoreUnavailable
@@ -30,7 +30,9 @@ from .base import (
 )
 from .calls import Calls, instance_keys
 from .client import CALL_SECONDS, Argument, RedisClient
+from .copies import Copy
 from .encoding import text
+from .flags import RedisFlags
 from .refusals import data_lost, not_found, ownership_lost
 from .scripts import SCRIPTS, Script
 from .server_settings import problems
@@ -41,17 +43,6 @@ REAP_BATCH = 200
 
 PING_SECONDS = 1.0
 """Bound of a sign of life."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    """What a holder's copy of a state rests on: the number of the last write it knows of, whether it is the
-    previous state instead of the present one, and the name of the write that is not answered yet."""
-
-    epoch: int
-    version: int
-    previous: bool = False
-    unheard: str = ""
 
 
 class RedisStore:
@@ -89,7 +80,8 @@ class RedisStore:
         self._clock = clock
         self._random = random
         self._calls = Calls(self._client, self._keys, scripts, clock, random)
-        self._copies: dict[str, _Copy] = {}
+        self.flags = RedisFlags(self._calls)
+        self._copies: dict[str, Copy] = {}
         self._pruned = ""
         self._attempt = 0
 
@@ -123,7 +115,7 @@ class RedisStore:
         )
         *texts, failures = reply
         epoch, version, tier, fresh, generation, origin, declared_uid = (text(value) for value in texts)
-        self._copies[claim.key.instance_id] = _Copy(int(epoch), int(version))
+        self._copies[claim.key.instance_id] = Copy(int(epoch), int(version))
         return Ownership(
             claim.key,
             claim.owner,
@@ -160,7 +152,7 @@ class RedisStore:
             self._forget(ownership)
             raise ownership_lost()
         found = await restored(fields, more[0] if previous else None, ownership.epoch)
-        self._copies[instance_id] = _Copy(ownership.epoch, int(version), previous)
+        self._copies[instance_id] = Copy(ownership.epoch, int(version), previous)
         return found
 
     async def save(self, ownership: Ownership, write: Write, *, again: bool = False) -> None:
@@ -177,7 +169,7 @@ class RedisStore:
         )
         previous = copy.previous and not (write.parts or write.removed)
         if self._copies.get(instance_id) is copy:
-            self._copies[instance_id] = _Copy(ownership.epoch, int(reply[0]), previous)
+            self._copies[instance_id] = Copy(ownership.epoch, int(reply[0]), previous)
 
     async def register(self, ownership: Ownership, write: Write) -> Ownership:
         """See `Store.register`."""
@@ -198,7 +190,7 @@ class RedisStore:
             *await written(write),
         )
         epoch, generation = int(reply[0]), text(reply[1])
-        self._copies[key.instance_id] = _Copy(epoch, 0)
+        self._copies[key.instance_id] = Copy(epoch, 0)
         return Ownership(
             key,
             ownership.owner,
@@ -374,14 +366,14 @@ class RedisStore:
         """See `Store.close`."""
         await self._client.close()
 
-    def _copy(self, ownership: Ownership) -> _Copy:
+    def _copy(self, ownership: Ownership) -> Copy:
         copy = self._copies.get(ownership.key.instance_id)
-        return copy if copy and copy.epoch == ownership.epoch else _Copy(ownership.epoch, 0)
+        return copy if copy and copy.epoch == ownership.epoch else Copy(ownership.epoch, 0)
 
     def _forget(self, ownership: Ownership) -> None:
         instance_id = ownership.key.instance_id
         # A stale ownership must not take the present one's number along.
-        if self._copies.get(instance_id, _Copy(0, 0)).epoch == ownership.epoch:
+        if self._copies.get(instance_id, Copy(0, 0)).epoch == ownership.epoch:
             del self._copies[instance_id]
 
     def _greeting(self, address: str) -> tuple[Argument, ...]:

@@ -24,6 +24,7 @@ _FRAGMENTS: Mapping[str, tuple[str, ...]] = {
     "erase": ("prelude", "erase"),
     "reap": ("prelude", "reap"),
     "observe": ("prelude", "observe"),
+    "flags": ("prelude", "flags"),
     "greet": ("greet",),
 }
 

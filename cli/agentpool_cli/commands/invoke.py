@@ -85,6 +85,7 @@ def facts(answer: Mapping[str, Any]) -> str:
     total = answer.get("timing", {}).get("done_ms")
     parts = [answer["instance_id"], answer["tier"], answer["pod"]]
     parts += [f"{total:.1f} ms"] if total is not None else []
+    parts += ["one-shot"] if answer.get("served_by") == "one-shot" else []
     parts += [word for word in ("stale", "replayed") if answer.get(word)]
     return "# " + " ".join(parts) + "\n"
 

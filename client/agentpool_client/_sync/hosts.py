@@ -12,14 +12,14 @@ from agentpool_client.channels import ChannelCache
 from agentpool_client.errors import Broken
 from agentpool_client.leasing import HeldLease, Key, LeaseBook, Way
 from agentpool_client.retrying import deadline_passed
-from agentpool_core.errors import AgentPoolError, DirectAccessOff, HostTooOld
+from agentpool_core.errors import AgentPoolError, DirectAccessOff, HostTooOld, PoolDisabled
 from agentpool_proto.v1.gateway_pb2 import AcquireRequest, PoolRef
 from agentpool_proto.v1.host_pb2_grpc import AgentHostStub
 
 CONNECT_SECONDS = 1.0
 """A host that does not take a connection in this time is out of reach, or gone."""
-_OFF = (DirectAccessOff, HostTooOld)
-"""The gateway gives no leases, or is of a release that knows none."""
+_OFF = (DirectAccessOff, HostTooOld, PoolDisabled)
+"""The gateway gives no leases, is of a release that knows none, or gives none for this project."""
 
 
 class Hosts:

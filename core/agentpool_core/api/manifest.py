@@ -185,10 +185,17 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 
 def _model_at(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
     for step in path:
-        annotation = _fields(model)[str(step)].annotation
-        candidates = (annotation, *get_args(annotation))
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        # A number stands for an item of a list, whose type the type of the field names.
+        if isinstance(step, str):
+            model = next(_models_in(_fields(model)[step].annotation))
     return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def _about(model: type[BaseModel], path: Sequence[int | str]) -> str:
@@ -206,17 +213,21 @@ _FORMS = {
     "dict": "Write an object, for example {}.",
     "greater_than_equal": "Write {ge} or more.",
     "greater_than": "Write more than {gt}.",
+    "less_than_equal": "Write {le} or less.",
+    "too_long": "Write at most {max_length}.",
+    "datetime": "Write a time, for example 2026-01-31T09:00:00Z.",
+    "timezone": "Write a time with its zone, for example 2026-01-31T09:00:00Z.",
 }
 
 
 def _wanted(kind: str, context: Mapping[str, Any]) -> str:
     """What to write instead, from the kind of pydantic's error: `int_type`, `int_from_float`, ..."""
     form = _FORMS.get(kind) or _FORMS.get(kind.split("_")[0])
-    return (
-        form.replace("{ge}", str(context.get("ge"))).replace("{gt}", str(context.get("gt")))
-        if form
-        else ("Write a value of the form that the reference of the resource gives.")
-    )
+    if form is None:
+        return "Write a value of the form that the reference of the resource gives."
+    for name in ("ge", "gt", "le", "max_length"):
+        form = form.replace(f"{{{name}}}", str(context.get(name)))
+    return form
 
 
 def _dotted(path: Sequence[int | str]) -> str:

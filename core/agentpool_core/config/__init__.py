@@ -10,6 +10,17 @@ from __future__ import annotations
 
 from agentpool_core.api.v1alpha1 import Durability, Network, Storage
 from agentpool_core.config.balancing import BalancingConfig, WantedCapability
+from agentpool_core.config.flags import (
+    FlagConfig,
+    FlagProject,
+    FlagSchedule,
+    FlagSet,
+    FlagStep,
+    pack_flags,
+    read_flag,
+    unpack_flags,
+    written_flag,
+)
 from agentpool_core.config.models import (
     MIB,
     QUOTAS,
@@ -41,6 +52,11 @@ __all__ = [
     "CheckpointConfig",
     "Durability",
     "EffectivePool",
+    "FlagConfig",
+    "FlagProject",
+    "FlagSchedule",
+    "FlagSet",
+    "FlagStep",
     "ForecastConfig",
     "HealthConfig",
     "InstanceConfig",
@@ -58,5 +74,9 @@ __all__ = [
     "Variable",
     "WantedCapability",
     "WarmupConfig",
+    "pack_flags",
+    "read_flag",
     "resolve",
+    "unpack_flags",
+    "written_flag",
 ]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from agentpool_core.api.v1alpha1 import Durability, Network, Storage, TieringMode
 from agentpool_core.api.v1alpha1.meta import Identifier
 from agentpool_core.config.balancing import BalancingConfig
+from agentpool_core.config.flags import FlagConfig
 from agentpool_core.config.scaling import ScalingConfig
 from agentpool_core.errors import InvalidRequest
 from agentpool_core.lifecycle import Tier
@@ -163,6 +164,7 @@ class PoolConfig(_Frozen):
     """The settings of a pool; every one has a default (A18)."""
 
     enabled: bool = True
+    """What the flag agent_pool_enabled is where nothing sets it; False: one-shot instances serve requests."""
     default_tier: Tier = Tier.WARM
     tiers: Mapping[Tier, TierConfig] = Field(default_factory=_tiers)
     warm_replicas: int = 2
@@ -178,6 +180,7 @@ class PoolConfig(_Frozen):
     balancing: BalancingConfig = BalancingConfig()
     scaling: ScalingConfig = ScalingConfig()
     isolation: IsolationConfig = IsolationConfig()
+    feature_flags: tuple[FlagConfig, ...] = ()
 
     def tier(self, tier: Tier) -> TierConfig:
         """The configuration of one tier."""

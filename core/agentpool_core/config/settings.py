@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from agentpool_core.api.quantity import cpu_millis, memory_bytes
 from agentpool_core.api.v1alpha1 import AgentPool, Storage
 from agentpool_core.config import scaling
+from agentpool_core.config.flags import flags_of_manifest
 from agentpool_core.config.models import AgentConfig, EffectivePool, PoolConfig
 from agentpool_core.config.variables import VARIABLES, read_variable
 from agentpool_core.lifecycle import Tier
@@ -84,6 +85,7 @@ def _settings() -> Iterator[Setting]:
             yield _setting(f"{path}.quota.{to_camel(name)}", (*into, name), getattr(quota, name))
     for section in _SECTIONS:
         yield from _section(section, (section,), getattr(defaults, section))
+    yield Setting("featureFlags", ("feature_flags",), defaults.feature_flags, None, flags_of_manifest)
 
 
 def _section(spec: str, target: tuple[str, ...], part: BaseModel) -> Iterator[Setting]:

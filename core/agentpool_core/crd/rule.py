@@ -11,7 +11,8 @@ class Rule:
     """One rule.
 
     Attributes:
-        path: field whose value is `self`, dotted from the object; empty: the object.
+        path: field whose value is `self`, dotted from the object, `[]` for each item of a list; empty: the
+            object.
         cel: the expression that holds for a good value.
         message: what is wrong and what to do.
         field: field that the message is about, below `path`; empty: `path` itself.

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from agentpool_core.crd.balancing_rules import BALANCING_RULES
+from agentpool_core.crd.flag_rules import FLAG_BOUNDS, FLAG_RULES
 from agentpool_core.crd.rule import Rule
 from agentpool_core.crd.scaling_rules import SCALING_RULES
 from agentpool_core.crd.structural import Schema
@@ -155,6 +156,7 @@ AGENT_POOL_RULES: tuple[Rule, ...] = (
     ),
     *BALANCING_RULES,
     *SCALING_RULES,
+    *FLAG_RULES,
     *(_quantity(path) for path in QUANTITIES),
 )
 
@@ -182,6 +184,7 @@ AGENT_POOL_BOUNDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "spec.agent.image": {"maxLength": 511},
         "spec.agent.imagePullSecrets": {"maxItems": 16, "items": {"type": "string", "maxLength": 253}},
         "spec.isolation.required": {"maxItems": 16},
+        **FLAG_BOUNDS,
         **{f"spec.tiers.{tier}.runtimeClassName": {"maxLength": 253} for tier in TIERS},
         **{path: {"maxLength": 64} for path in QUANTITIES},
     }
@@ -199,7 +202,9 @@ AGENT_INSTANCE_BOUNDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def field_at(schema: Schema, path: str) -> Schema:
     """The schema of a field by its dotted path; KeyError names the first step that is not there."""
     for step in filter(None, path.split(".")):
-        schema = schema["properties"][step]
+        name, each, _ = step.partition("[]")
+        schema = schema["properties"][name]
+        schema = schema["items"] if each else schema
     return schema
 
 

@@ -106,6 +106,13 @@ class InstanceNotFound(NotFound):
     remedy = "List the pool's instances; an id follows from tenant and project."
 
 
+class FlagNotFound(NotFound):
+    """The pool has no feature flag of that name."""
+
+    code = "FlagNotFound"
+    remedy = "List the pool's flags; set it, or declare it in spec.featureFlags."
+
+
 class Conflict(AgentPoolError):
     """The lifecycle forbids it in the present state."""
 
@@ -151,6 +158,29 @@ class PodTaken(Conflict):
     code = "PodTaken"
     retryable = True
     remedy = "Another host is tried by the gateway by itself."
+
+
+class PoolDisabled(Conflict):
+    """The project's requests do not go through the pool, so nothing is kept resident for it."""
+
+    code = "PoolDisabled"
+    remedy = (
+        "Send the request itself, which a one-shot instance serves, or switch agent_pool_enabled on for it."
+    )
+
+
+class TierDisabled(Conflict):
+    """A feature flag keeps the project out of the tier."""
+
+    code = "TierDisabled"
+    remedy = "Choose another tier, or switch agent_pool_hot_tier on for the tenant or project."
+
+
+class FlagDeclared(Conflict):
+    """The AgentPool declares the feature flag; it is changed there."""
+
+    code = "FlagDeclared"
+    remedy = "Change it in spec.featureFlags of the AgentPool with kubectl, or take it out there."
 
 
 class InstanceDeclared(Conflict):

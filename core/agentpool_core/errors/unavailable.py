@@ -24,14 +24,6 @@ class PoolExhausted(Unavailable):
     remedy = "Try again later, or raise limits.maxInstances, the tier's maxInstances or its replicas."
 
 
-class PoolDisabled(Unavailable):
-    """The pool is switched off."""
-
-    code = "PoolDisabled"
-    retryable = False
-    remedy = "Set AGENT_POOL_ENABLED to true."
-
-
 class NoHost(Unavailable):
     """No ready host of the pool takes this tier."""
 

@@ -27,7 +27,7 @@ _sym_db = _symbol_database.Default()
 from agentpool_proto.v1 import types_pb2 as agentpool__proto_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n agentpool_proto/v1/gateway.proto\x12\x0c\x61gentpool.v1\x1a\x1e\x61gentpool_proto/v1/types.proto\"*\n\x07PoolRef\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x8d\x01\n\rInvokeRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\r\n\x05input\x18\x05 \x01(\x0c\x12\x13\n\x0b\x63onsistency\x18\x06 \x01(\t\"\x9e\x01\n\x0eInvokeResponse\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x0b\n\x03pod\x18\x03 \x01(\t\x12\x0e\n\x06output\x18\x04 \x01(\x0c\x12+\n\x06timing\x18\x05 \x01(\x0b\x32\x1b.agentpool.v1.GatewayTiming\x12\r\n\x05stale\x18\x06 \x01(\x08\x12\x10\n\x08replayed\x18\x07 \x01(\x08\"\x84\x01\n\rGatewayTiming\x12\x11\n\tplaced_ms\x18\x01 \x01(\x01\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x02 \x01(\x01\x12\x16\n\x0e\x66irst_event_ms\x18\x03 \x01(\x01\x12\x0f\n\x07\x64one_ms\x18\x04 \x01(\x01\x12\"\n\x04host\x18\x05 \x01(\x0b\x32\x14.agentpool.v1.Timing\"q\n\x15\x43reateInstanceRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\"O\n\x13PoolInstanceRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\"]\n\x13MoveInstanceRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\"\x9e\x01\n\x14ListInstancesRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x06 \x01(\t\x12\r\n\x05limit\x18\x07 \x01(\r\"R\n\x15ListInstancesResponse\x12)\n\tinstances\x18\x01 \x03(\x0b\x32\x16.agentpool.v1.Instance\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"3\n\x0cStatsRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\"\x1d\n\rStatsResponse\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"{\n\x0e\x41\x63quireRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\x0f\n\x07\x63onfirm\x18\x05 \x01(\x08\"\xa2\x01\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0b\n\x03pod\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x13\n\x0bincarnation\x18\x06 \x01(\t\x12\r\n\x05token\x18\x07 \x01(\t\x12\x12\n\nexpires_at\x18\x08 \x01(\x01\x12\x14\n\x0cseconds_left\x18\t \x01(\x01\"\x81\x01\n\x0eReleaseRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x10\n\x08requests\x18\x03 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\x04\x12\x14\n\x0cheld_seconds\x18\x05 \x01(\x01\"\"\n\x0fReleaseResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\x32\x93\x07\n\x10\x41gentPoolGateway\x12\x43\n\x06Invoke\x12\x1b.agentpool.v1.InvokeRequest\x1a\x1c.agentpool.v1.InvokeResponse\x12H\n\x0cInvokeStream\x12\x1b.agentpool.v1.InvokeRequest\x1a\x19.agentpool.v1.InvokeEvent0\x01\x12M\n\x0e\x43reateInstance\x12#.agentpool.v1.CreateInstanceRequest\x1a\x16.agentpool.v1.Instance\x12H\n\x0bGetInstance\x12!.agentpool.v1.PoolInstanceRequest\x1a\x16.agentpool.v1.Instance\x12X\n\rListInstances\x12\".agentpool.v1.ListInstancesRequest\x1a#.agentpool.v1.ListInstancesResponse\x12J\n\rPauseInstance\x12!.agentpool.v1.PoolInstanceRequest\x1a\x16.agentpool.v1.Instance\x12K\n\x0eResumeInstance\x12!.agentpool.v1.PoolInstanceRequest\x1a\x16.agentpool.v1.Instance\x12N\n\x11TerminateInstance\x12!.agentpool.v1.PoolInstanceRequest\x1a\x16.agentpool.v1.Instance\x12I\n\x0cMoveInstance\x12!.agentpool.v1.MoveInstanceRequest\x1a\x16.agentpool.v1.Instance\x12\x43\n\x08GetStats\x12\x1a.agentpool.v1.StatsRequest\x1a\x1b.agentpool.v1.StatsResponse\x12<\n\x07\x41\x63quire\x12\x1c.agentpool.v1.AcquireRequest\x1a\x13.agentpool.v1.Lease\x12\x46\n\x07Release\x12\x1c.agentpool.v1.ReleaseRequest\x1a\x1d.agentpool.v1.ReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n agentpool_proto/v1/gateway.proto\x12\x0c\x61gentpool.v1\x1a\x1e\x61gentpool_proto/v1/types.proto\"*\n\x07PoolRef\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x8d\x01\n\rInvokeRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\r\n\x05input\x18\x05 \x01(\x0c\x12\x13\n\x0b\x63onsistency\x18\x06 \x01(\t\"\xb1\x01\n\x0eInvokeResponse\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x0b\n\x03pod\x18\x03 \x01(\t\x12\x0e\n\x06output\x18\x04 \x01(\x0c\x12+\n\x06timing\x18\x05 \x01(\x0b\x32\x1b.agentpool.v1.GatewayTiming\x12\r\n\x05stale\x18\x06 \x01(\x08\x12\x10\n\x08replayed\x18\x07 \x01(\x08\x12\x11\n\tserved_by\x18\x08 \x01(\t\"\x84\x01\n\rGatewayTiming\x12\x11\n\tplaced_ms\x18\x01 \x01(\x01\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x02 \x01(\x01\x12\x16\n\x0e\x66irst_event_ms\x18\x03 \x01(\x01\x12\x0f\n\x07\x64one_ms\x18\x04 \x01(\x01\x12\"\n\x04host\x18\x05 \x01(\x0b\x32\x14.agentpool.v1.Timing\"q\n\x15\x43reateInstanceRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\"O\n\x13PoolInstanceRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\"]\n\x13MoveInstanceRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\"\x9e\x01\n\x14ListInstancesRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x06 \x01(\t\x12\r\n\x05limit\x18\x07 \x01(\r\"R\n\x15ListInstancesResponse\x12)\n\tinstances\x18\x01 \x03(\x0b\x32\x16.agentpool.v1.Instance\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"3\n\x0cStatsRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\"\x1d\n\rStatsResponse\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"{\n\x0e\x41\x63quireRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nproject_id\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\x0f\n\x07\x63onfirm\x18\x05 \x01(\x08\"\xa2\x01\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0b\n\x03pod\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x13\n\x0bincarnation\x18\x06 \x01(\t\x12\r\n\x05token\x18\x07 \x01(\t\x12\x12\n\nexpires_at\x18\x08 \x01(\x01\x12\x14\n\x0cseconds_left\x18\t \x01(\x01\"\x81\x01\n\x0eReleaseRequest\x12#\n\x04pool\x18\x01 \x01(\x0b\x32\x15.agentpool.v1.PoolRef\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x10\n\x08requests\x18\x03 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\x04\x12\x14\n\x0cheld_seconds\x18\x05 \x01(\x01\"\"\n\x0fReleaseResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\x32\x93\x07\n\x10\x41gentPoolGateway\x12\x43\n\x06Invoke\x12\x1b.agentpool.v1.InvokeRequest\x1a\x1c.agentpool.v1.InvokeResponse\x12H\n\x0cInvokeStream\x12\x1b.agentpool.v1.InvokeRequest\x1a\x19.agentpool.v1.InvokeEvent0\x01\x12M\n\x0e\x43reateInstance\x12#.agentpool.v1.CreateInstanceRequest\x1a\x16.agentpool.v1.Instance\x12H\n\x0bGetInstance\x12!.agentpool.v1.PoolInstanceRequest\x1a\x16.agentpool.v1.Instance\x12X\n\rListInstances\x12\".agentpool.v1.ListInstancesRequest\x1a#.agentpool.v1.ListInstancesResponse\x12J\n\rPauseInstance\x12!.agentpool.v1.PoolInstanceRequest\x1a\x16.agentpool.v1.Instance\x12K\n\x0eResumeInstance\x12!.agentpool.v1.PoolInstanceRequest\x1a\x16.agentpool.v1.Instance\x12N\n\x11TerminateInstance\x12!.agentpool.v1.PoolInstanceRequest\x1a\x16.agentpool.v1.Instance\x12I\n\x0cMoveInstance\x12!.agentpool.v1.MoveInstanceRequest\x1a\x16.agentpool.v1.Instance\x12\x43\n\x08GetStats\x12\x1a.agentpool.v1.StatsRequest\x1a\x1b.agentpool.v1.StatsResponse\x12<\n\x07\x41\x63quire\x12\x1c.agentpool.v1.AcquireRequest\x1a\x13.agentpool.v1.Lease\x12\x46\n\x07Release\x12\x1c.agentpool.v1.ReleaseRequest\x1a\x1d.agentpool.v1.ReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,31 +39,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVOKEREQUEST']._serialized_start=127
   _globals['_INVOKEREQUEST']._serialized_end=268
   _globals['_INVOKERESPONSE']._serialized_start=271
-  _globals['_INVOKERESPONSE']._serialized_end=429
-  _globals['_GATEWAYTIMING']._serialized_start=432
-  _globals['_GATEWAYTIMING']._serialized_end=564
-  _globals['_CREATEINSTANCEREQUEST']._serialized_start=566
-  _globals['_CREATEINSTANCEREQUEST']._serialized_end=679
-  _globals['_POOLINSTANCEREQUEST']._serialized_start=681
-  _globals['_POOLINSTANCEREQUEST']._serialized_end=760
-  _globals['_MOVEINSTANCEREQUEST']._serialized_start=762
-  _globals['_MOVEINSTANCEREQUEST']._serialized_end=855
-  _globals['_LISTINSTANCESREQUEST']._serialized_start=858
-  _globals['_LISTINSTANCESREQUEST']._serialized_end=1016
-  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1018
-  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1100
-  _globals['_STATSREQUEST']._serialized_start=1102
-  _globals['_STATSREQUEST']._serialized_end=1153
-  _globals['_STATSRESPONSE']._serialized_start=1155
-  _globals['_STATSRESPONSE']._serialized_end=1184
-  _globals['_ACQUIREREQUEST']._serialized_start=1186
-  _globals['_ACQUIREREQUEST']._serialized_end=1309
-  _globals['_LEASE']._serialized_start=1312
-  _globals['_LEASE']._serialized_end=1474
-  _globals['_RELEASEREQUEST']._serialized_start=1477
-  _globals['_RELEASEREQUEST']._serialized_end=1606
-  _globals['_RELEASERESPONSE']._serialized_start=1608
-  _globals['_RELEASERESPONSE']._serialized_end=1642
-  _globals['_AGENTPOOLGATEWAY']._serialized_start=1645
-  _globals['_AGENTPOOLGATEWAY']._serialized_end=2560
+  _globals['_INVOKERESPONSE']._serialized_end=448
+  _globals['_GATEWAYTIMING']._serialized_start=451
+  _globals['_GATEWAYTIMING']._serialized_end=583
+  _globals['_CREATEINSTANCEREQUEST']._serialized_start=585
+  _globals['_CREATEINSTANCEREQUEST']._serialized_end=698
+  _globals['_POOLINSTANCEREQUEST']._serialized_start=700
+  _globals['_POOLINSTANCEREQUEST']._serialized_end=779
+  _globals['_MOVEINSTANCEREQUEST']._serialized_start=781
+  _globals['_MOVEINSTANCEREQUEST']._serialized_end=874
+  _globals['_LISTINSTANCESREQUEST']._serialized_start=877
+  _globals['_LISTINSTANCESREQUEST']._serialized_end=1035
+  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1037
+  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1119
+  _globals['_STATSREQUEST']._serialized_start=1121
+  _globals['_STATSREQUEST']._serialized_end=1172
+  _globals['_STATSRESPONSE']._serialized_start=1174
+  _globals['_STATSRESPONSE']._serialized_end=1203
+  _globals['_ACQUIREREQUEST']._serialized_start=1205
+  _globals['_ACQUIREREQUEST']._serialized_end=1328
+  _globals['_LEASE']._serialized_start=1331
+  _globals['_LEASE']._serialized_end=1493
+  _globals['_RELEASEREQUEST']._serialized_start=1496
+  _globals['_RELEASEREQUEST']._serialized_end=1625
+  _globals['_RELEASERESPONSE']._serialized_start=1627
+  _globals['_RELEASERESPONSE']._serialized_end=1661
+  _globals['_AGENTPOOLGATEWAY']._serialized_start=1664
+  _globals['_AGENTPOOLGATEWAY']._serialized_end=2579
 # @@protoc_insertion_point(module_scope)

@@ -34,7 +34,7 @@ class InvokeRequest(_message.Message):
     def __init__(self, pool: _Optional[_Union[PoolRef, _Mapping]] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., input: _Optional[bytes] = ..., consistency: _Optional[str] = ...) -> None: ...
 
 class InvokeResponse(_message.Message):
-    __slots__ = ("instance_id", "tier", "pod", "output", "timing", "stale", "replayed")
+    __slots__ = ("instance_id", "tier", "pod", "output", "timing", "stale", "replayed", "served_by")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class InvokeResponse(_message.Message):
     TIMING_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     tier: str
     pod: str
@@ -49,7 +50,8 @@ class InvokeResponse(_message.Message):
     timing: GatewayTiming
     stale: bool
     replayed: bool
-    def __init__(self, instance_id: _Optional[str] = ..., tier: _Optional[str] = ..., pod: _Optional[str] = ..., output: _Optional[bytes] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ..., stale: _Optional[bool] = ..., replayed: _Optional[bool] = ...) -> None: ...
+    served_by: str
+    def __init__(self, instance_id: _Optional[str] = ..., tier: _Optional[str] = ..., pod: _Optional[str] = ..., output: _Optional[bytes] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ..., stale: _Optional[bool] = ..., replayed: _Optional[bool] = ..., served_by: _Optional[str] = ...) -> None: ...
 
 class GatewayTiming(_message.Message):
     __slots__ = ("placed_ms", "accepted_ms", "first_event_ms", "done_ms", "host")

@@ -10,20 +10,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HostInvokeRequest(_message.Message):
-    __slots__ = ("tenant_id", "project_id", "tier", "input", "idempotency_key", "strong")
+    __slots__ = ("tenant_id", "project_id", "tier", "input", "idempotency_key", "strong", "one_shot")
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     STRONG_FIELD_NUMBER: _ClassVar[int]
+    ONE_SHOT_FIELD_NUMBER: _ClassVar[int]
     tenant_id: str
     project_id: str
     tier: str
     input: bytes
     idempotency_key: str
     strong: bool
-    def __init__(self, tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., strong: _Optional[bool] = ...) -> None: ...
+    one_shot: bool
+    def __init__(self, tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., strong: _Optional[bool] = ..., one_shot: _Optional[bool] = ...) -> None: ...
 
 class ActivateRequest(_message.Message):
     __slots__ = ("tenant_id", "project_id", "tier", "declared_uid")
@@ -107,6 +109,30 @@ class ConfigureResponse(_message.Message):
     generation: int
     def __init__(self, generation: _Optional[int] = ...) -> None: ...
 
+class FeatureFlags(_message.Message):
+    __slots__ = ("version", "document")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    document: bytes
+    def __init__(self, version: _Optional[int] = ..., document: _Optional[bytes] = ...) -> None: ...
+
+class SetFlagsRequest(_message.Message):
+    __slots__ = ("base", "document")
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    base: FeatureFlags
+    document: bytes
+    def __init__(self, base: _Optional[_Union[FeatureFlags, _Mapping]] = ..., document: _Optional[bytes] = ...) -> None: ...
+
+class SetFlagsResponse(_message.Message):
+    __slots__ = ("flags", "done")
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    flags: FeatureFlags
+    done: bool
+    def __init__(self, flags: _Optional[_Union[FeatureFlags, _Mapping]] = ..., done: _Optional[bool] = ...) -> None: ...
+
 class WatchRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -124,7 +150,7 @@ class WatchEvent(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., snapshot: _Optional[_Union[WatchSnapshot, _Mapping]] = ..., delta: _Optional[_Union[WatchDelta, _Mapping]] = ..., sent_at: _Optional[float] = ...) -> None: ...
 
 class HostStatus(_message.Message):
-    __slots__ = ("incarnation", "pod", "role", "tiers", "ready", "draining", "configured_generation", "capacity", "resident", "spares", "active_requests", "problems", "isolation", "isolation_missing", "store_silent", "counters", "protocol", "reserved_for", "awaited", "capabilities", "load")
+    __slots__ = ("incarnation", "pod", "role", "tiers", "ready", "draining", "configured_generation", "capacity", "resident", "spares", "active_requests", "problems", "isolation", "isolation_missing", "store_silent", "counters", "protocol", "reserved_for", "awaited", "capabilities", "load", "flags")
     class IsolationMissingEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +179,7 @@ class HostStatus(_message.Message):
     AWAITED_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     pod: str
     role: str
@@ -174,7 +201,8 @@ class HostStatus(_message.Message):
     awaited: _containers.RepeatedCompositeFieldContainer[Awaited]
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     load: HostLoad
-    def __init__(self, incarnation: _Optional[str] = ..., pod: _Optional[str] = ..., role: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., configured_generation: _Optional[int] = ..., capacity: _Optional[int] = ..., resident: _Optional[int] = ..., spares: _Optional[int] = ..., active_requests: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., isolation: _Optional[_Iterable[str]] = ..., isolation_missing: _Optional[_Mapping[str, str]] = ..., store_silent: _Optional[bool] = ..., counters: _Optional[_Union[HostCounters, _Mapping]] = ..., protocol: _Optional[int] = ..., reserved_for: _Optional[str] = ..., awaited: _Optional[_Iterable[_Union[Awaited, _Mapping]]] = ..., capabilities: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[HostLoad, _Mapping]] = ...) -> None: ...
+    flags: FeatureFlags
+    def __init__(self, incarnation: _Optional[str] = ..., pod: _Optional[str] = ..., role: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., configured_generation: _Optional[int] = ..., capacity: _Optional[int] = ..., resident: _Optional[int] = ..., spares: _Optional[int] = ..., active_requests: _Optional[int] = ..., problems: _Optional[_Iterable[str]] = ..., isolation: _Optional[_Iterable[str]] = ..., isolation_missing: _Optional[_Mapping[str, str]] = ..., store_silent: _Optional[bool] = ..., counters: _Optional[_Union[HostCounters, _Mapping]] = ..., protocol: _Optional[int] = ..., reserved_for: _Optional[str] = ..., awaited: _Optional[_Iterable[_Union[Awaited, _Mapping]]] = ..., capabilities: _Optional[_Iterable[str]] = ..., load: _Optional[_Union[HostLoad, _Mapping]] = ..., flags: _Optional[_Union[FeatureFlags, _Mapping]] = ...) -> None: ...
 
 class HostLoad(_message.Message):
     __slots__ = ("workers_cpu_millis", "host_cpu_millis", "workers_memory_bytes", "arrivals_per_second", "completions_per_second", "latency_p50_ms", "latency_p99_ms")

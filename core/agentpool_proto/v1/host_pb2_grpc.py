@@ -89,6 +89,11 @@ class AgentHostStub:
                 request_serializer=agentpool__proto_dot_v1_dot_host__pb2.ConfigureRequest.SerializeToString,
                 response_deserializer=agentpool__proto_dot_v1_dot_host__pb2.ConfigureResponse.FromString,
                 _registered_method=True)
+        self.SetFlags = channel.unary_unary(
+                '/agentpool.v1.AgentHost/SetFlags',
+                request_serializer=agentpool__proto_dot_v1_dot_host__pb2.SetFlagsRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_host__pb2.SetFlagsResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/agentpool.v1.AgentHost/Watch',
                 request_serializer=agentpool__proto_dot_v1_dot_host__pb2.WatchRequest.SerializeToString,
@@ -183,6 +188,14 @@ class AgentHostServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetFlags(self, request, context):
+        """Replace the feature flags that were set through a gateway, unless they are later ones than the base; see
+        FeatureFlags.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """First a snapshot of everything, then numbered deltas, for as long as the call lasts.
         """
@@ -256,6 +269,11 @@ def add_AgentHostServicer_to_server(servicer, server):
                     servicer.Configure,
                     request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.ConfigureRequest.FromString,
                     response_serializer=agentpool__proto_dot_v1_dot_host__pb2.ConfigureResponse.SerializeToString,
+            ),
+            'SetFlags': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetFlags,
+                    request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.SetFlagsRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_host__pb2.SetFlagsResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -545,6 +563,33 @@ class AgentHost:
             '/agentpool.v1.AgentHost/Configure',
             agentpool__proto_dot_v1_dot_host__pb2.ConfigureRequest.SerializeToString,
             agentpool__proto_dot_v1_dot_host__pb2.ConfigureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetFlags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentpool.v1.AgentHost/SetFlags',
+            agentpool__proto_dot_v1_dot_host__pb2.SetFlagsRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_host__pb2.SetFlagsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -111,7 +111,7 @@ class Timing(_message.Message):
     def __init__(self, activated_ms: _Optional[float] = ..., admitted_ms: _Optional[float] = ..., first_event_ms: _Optional[float] = ..., done_ms: _Optional[float] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("instance_id", "pod", "incarnation", "epoch", "tier", "activated", "restored")
+    __slots__ = ("instance_id", "pod", "incarnation", "epoch", "tier", "activated", "restored", "one_shot")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +119,7 @@ class Accepted(_message.Message):
     TIER_FIELD_NUMBER: _ClassVar[int]
     ACTIVATED_FIELD_NUMBER: _ClassVar[int]
     RESTORED_FIELD_NUMBER: _ClassVar[int]
+    ONE_SHOT_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     pod: str
     incarnation: str
@@ -126,7 +127,8 @@ class Accepted(_message.Message):
     tier: str
     activated: bool
     restored: bool
-    def __init__(self, instance_id: _Optional[str] = ..., pod: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., tier: _Optional[str] = ..., activated: _Optional[bool] = ..., restored: _Optional[bool] = ...) -> None: ...
+    one_shot: bool
+    def __init__(self, instance_id: _Optional[str] = ..., pod: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., tier: _Optional[str] = ..., activated: _Optional[bool] = ..., restored: _Optional[bool] = ..., one_shot: _Optional[bool] = ...) -> None: ...
 
 class ChunkEvent(_message.Message):
     __slots__ = ("data",)

@@ -72,6 +72,15 @@ class Gate:
         if entry.scope.reviewed:
             await self._authorizer.authorize_tenant(entry.identity, entry.name, tenant_id)
 
+    async def may_act_for_all(self, entry: Entry) -> None:
+        """Require that the caller's right covers every tenant, those that will come as well."""
+        if entry.scope.tenants is not None:
+            raise PermissionDenied(
+                "The caller's right is for some tenants only.",
+                remedy="Ask the pool's administrator for the right without tenants.",
+            )
+        await self.may_list(entry, "")
+
     async def may_touch(self, entry: Entry, instance_id: str) -> None:
         """Require that the instance belongs to a tenant that the caller's right covers.
 

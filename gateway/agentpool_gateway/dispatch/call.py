@@ -4,11 +4,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from agentpool_core.lifecycle import Tier
 from agentpool_proto.v1.gateway_pb2 import GatewayTiming
+from agentpool_proto.v1.host_pb2 import HostInvokeRequest
 from agentpool_proto.v1.types_pb2 import Accepted, Done
 from agentpool_rpc.tracing import Span
+
+
+class ServedBy(StrEnum):
+    """Which way a request takes."""
+
+    POOL = "pool"
+    """An instance of the pool, which stays for the next request."""
+    ONE_SHOT = "one-shot"
+    """A process that is started for it: `agent_pool_enabled` is off for its project."""
+
+    @classmethod
+    def of(cls, accepted: Accepted) -> ServedBy:
+        """The way that the host took."""
+        return cls.ONE_SHOT if accepted.one_shot else cls.POOL
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,18 @@ class InvokeCall:
     strong: bool = False
     trace: Span | None = None
 
+    def request(self, tier: Tier | None, served_by: ServedBy) -> HostInvokeRequest:
+        """It as a host is sent it, in this tier if it is new, on this way."""
+        return HostInvokeRequest(
+            tenant_id=self.tenant_id,
+            project_id=self.project_id,
+            tier=tier or "",
+            input=self.input,
+            idempotency_key=self.idempotency_key,
+            strong=self.strong,
+            one_shot=served_by is ServedBy.ONE_SHOT,
+        )
+
 
 SUCCESS = "success"
 CANCELLED = "Cancelled"
@@ -47,6 +75,7 @@ class Milestones:
         activated: whether its instance had to be made resident; `restored`: from saved state.
         host_admitted_seconds: from the host's arrival of it until the instance had a permit for it.
         host_seconds: time spent at the host; 0 without an answer.
+        served_by: the way that it took, or was to take while no host has accepted it.
     """
 
     arrived: float
@@ -58,6 +87,7 @@ class Milestones:
     restored: bool = False
     host_admitted_seconds: float = 0.0
     host_seconds: float = 0.0
+    served_by: ServedBy = ServedBy.POOL
 
     def timing(self, now: float, done: Done) -> GatewayTiming:
         """Milliseconds since the arrival."""

@@ -16,7 +16,6 @@ from agentpool_core.errors import (
     InstanceDeclared,
     InstanceNotFound,
     NoHost,
-    PoolDisabled,
     Unavailable,
 )
 from agentpool_core.lifecycle import PauseReason, State, Tier
@@ -32,8 +31,10 @@ from agentpool_gateway.dispatch.call import (
     InvokeProgress,
     Milestones,
     Part,
+    ServedBy,
     Started,
 )
+from agentpool_gateway.dispatch.flag_calls import FlagCalls
 from agentpool_gateway.dispatch.forgetting import Forgetting, Forgotten
 from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.journey import Journey
@@ -42,6 +43,7 @@ from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
 from agentpool_gateway.dispatch.listing import Listing, ListQuery, Page
 from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats, pool_health, pool_stats
 from agentpool_gateway.dispatch.tracing import Metadata, RequestTrace, placed
+from agentpool_gateway.dispatch.ways import Ways
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
@@ -91,6 +93,9 @@ class PoolManager:
         self._listing = Listing(fleet, table)
         self._archives = ArchiveCalls(fleet, table)
         self.leasing = Leasing(fleet, table, self.get_or_create_instance, lease_ids, observer)
+        self._ways = Ways(table, wall_clock)
+        self.flags = FlagCalls(fleet, table)
+        """The pool's feature flags."""
         self._forgetting = Forgetting(self._listing.page, self._lifecycle.terminate)
 
     def get_stats(self) -> PoolStats:
@@ -110,8 +115,9 @@ class PoolManager:
     async def get_or_create_instance(
         self, tenant_id: str, project_id: str, tier: Tier | None = None
     ) -> Instance:
-        """The instance of a tenant's project, made resident."""
-        self._enabled()
+        """The instance of a tenant's project, made resident; PoolDisabled where requests pass the pool by."""
+        self._ways.require_pool(tenant_id, project_id)
+        tier = self._ways.tier(tenant_id, project_id, tier)
         request = ActivateRequest(tenant_id=tenant_id, project_id=project_id, tier=tier or "")
         limits = self.table.config.limits
         return await self._lifecycle.activate(
@@ -136,7 +142,6 @@ class PoolManager:
 
     async def resume_instance(self, instance_id: str) -> Instance:
         """Lift a pause; the instance is resident afterwards. InstanceDeclared."""
-        self._enabled()
         await self._undeclared(instance_id)
         return await self._lifecycle.resume(instance_id)
 
@@ -149,15 +154,19 @@ class PoolManager:
         """Give it another tier, with its state, and keep it there whatever its traffic is; None: the present
         tier for now, which the pool may change. HOT is resident afterwards.
 
-        Raises InstanceDeclared, InstanceNotFound, NoHost (no host takes the tier now), PoolExhausted.
+        Raises InstanceDeclared, InstanceNotFound, NoHost (no host takes the tier now), PoolExhausted,
+        TierDisabled.
         """
-        self._enabled()
         await self._undeclared(instance_id, "Set spec.tier of its AgentInstance with kubectl.")
         present = await self.get_instance(instance_id)
+        if tier is Tier.HOT:
+            self._ways.require_hot(present.tenant_id, present.project_id)
         if tier not in (None, present.tier) and not self._takes(instance_id, tier):
             raise NoHost(f"No ready host takes tier {tier}.", retry_after_seconds=1.0)
         moved = await self._lifecycle.move(instance_id, tier)
         if tier is not Tier.HOT or moved.state != State.PAUSED or moved.reason != PauseReason.EVICTED:
+            return moved
+        if not self._ways.pooled(present.tenant_id, present.project_id):
             return moved
         return await self.get_or_create_instance(moved.tenant_id, moved.project_id)
 
@@ -181,7 +190,6 @@ class PoolManager:
 
         Raises InvalidRequest, InstanceExists, InstanceDeclared.
         """
-        self._enabled()
         instance_id = self.instance_id(target.tenant_id, target.project_id)
         await self._undeclared(
             instance_id, "Delete its AgentInstance, import, then apply the AgentInstance again."
@@ -195,8 +203,10 @@ class PoolManager:
     async def acquire(
         self, tenant_id: str, project_id: str, tier: Tier | None = None, confirm: bool = False
     ) -> Lease:
-        """A lease of the instance; DirectAccessOff where there are none."""
-        self._enabled()
+        """A lease of the instance; DirectAccessOff where there are none, PoolDisabled where requests pass the
+        pool by."""
+        self._ways.require_pool(tenant_id, project_id)
+        tier = self._ways.tier(tenant_id, project_id, tier)
         instance_id = self.instance_id(tenant_id, project_id)
         return await self.leasing.acquire(instance_id, tenant_id, project_id, tier, confirm)
 
@@ -210,17 +220,17 @@ class PoolManager:
 
         Close the generator to cancel the request at its host. `arrived` is on the event loop's clock.
         """
-        journey = self._journey(call, arrived)
+        tier, marks = self._ways.of(call, arrived)
+        journey = self._journey(call, tier, arrived)
         config, now = self.table.config, asyncio.get_running_loop().time
         tenant = (config.namespace, config.name, call.tenant_id)
         self._in_flight.enter(tenant)
-        pool, marks, status = PoolName(config.namespace, config.name), Milestones(arrived), CANCELLED
+        pool, status = PoolName(config.namespace, config.name), CANCELLED
         self._observer.request_began(pool)
         attempt: _Attempt | None = None
         trace = RequestTrace(call.trace, pool, call, now) if call.trace is not None else None
         try:
-            self._enabled()
-            request = _host_request(call)
+            request = call.request(tier, marks.served_by)
             while True:
                 link, metadata = await placed(journey, trace)
                 attempt = _Attempt(link, marks, request, metadata, journey.seconds_left)
@@ -250,13 +260,13 @@ class PoolManager:
             if trace is not None:
                 trace.ended(status, marks.tier)
 
-    def _journey(self, call: InvokeCall, arrived: float) -> Journey:
+    def _journey(self, call: InvokeCall, tier: Tier | None, arrived: float) -> Journey:
         return Journey(
             self._fleet,
             self.table,
             self.instance_id(call.tenant_id, call.project_id),
             deadline=arrived + call.timeout_seconds,
-            tier=call.tier,
+            tier=tier,
             repeatable=bool(call.idempotency_key),
             tenant_id=call.tenant_id,
         )
@@ -273,21 +283,6 @@ class PoolManager:
             instance = await self._listing.find(instance_id)
         if instance is not None and (instance.origin == DECLARED or instance.declared_uid):
             raise InstanceDeclared(f"An AgentInstance declares the instance {instance_id}.", remedy=remedy)
-
-    def _enabled(self) -> None:
-        if not self.table.config.enabled:
-            raise PoolDisabled("The pool is switched off.")
-
-
-def _host_request(call: InvokeCall) -> HostInvokeRequest:
-    return HostInvokeRequest(
-        tenant_id=call.tenant_id,
-        project_id=call.project_id,
-        tier=call.tier or "",
-        input=call.input,
-        idempotency_key=call.idempotency_key,
-        strong=call.strong,
-    )
 
 
 def _resident(call: InvokeCall, accepted: Accepted) -> Instance:
@@ -377,6 +372,7 @@ class _Attempt:
             marks.accepted, marks.first_event = self._now(), 0.0
             marks.activated, marks.restored = event.accepted.activated, event.accepted.restored
             marks.tier = event.accepted.tier
+            marks.served_by = ServedBy.of(event.accepted)
             return Started(event.accepted)
         if not marks.first_event:
             marks.first_event = self._now()

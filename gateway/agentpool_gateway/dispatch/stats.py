@@ -195,7 +195,7 @@ class PoolHealth(msgspec.Struct, frozen=True):
     """Whether a pool can serve."""
 
     status: str
-    """Healthy: every host is ready. Degraded: some are. Unavailable: none is. Disabled: switched off."""
+    """Healthy: every host is ready. Degraded: some are. Unavailable: none is."""
     ready_hosts: int
     hosts: int
     problems: list[str]
@@ -210,9 +210,7 @@ def pool_health(table: PoolTable) -> PoolHealth:
         if not host.connected:
             problems.append(f"{host.member.pod}: not connected")
         problems.extend(f"{host.member.pod}: {one}" for one in host.status.problems)
-    if not table.config.enabled:
-        status = "Disabled"
-    elif not ready:
+    if not ready:
         status = "Unavailable"
     else:
         status = "Healthy" if ready == len(hosts) and not problems else "Degraded"

@@ -18,6 +18,7 @@ from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
 from agentpool_core.placement import Candidate, GenericQueue, Preference, Role, choose_shared
 from agentpool_gateway.membership.base import HostMember
+from agentpool_gateway.membership.flags import PoolFlags
 from agentpool_gateway.membership.placing import Placing
 from agentpool_gateway.membership.totals import Totals
 from agentpool_proto.v1.host_pb2 import HostStatus
@@ -96,6 +97,7 @@ class PoolTable:
         self.config = config
         self._random = random or Random(0)  # noqa: S311  # which host is no secret
         self._preference = self._preferred()
+        self.flags = PoolFlags(config)
         self.hosts: dict[str, Host] = {}
         self.totals = Totals()
         self.left_at = float("-inf")
@@ -113,6 +115,7 @@ class PoolTable:
     def configure(self, config: EffectivePool) -> None:
         """Take on a changed configuration."""
         before, self.config = self.config, config
+        self.flags.configure(config)
         if config.balancing != before.balancing:
             self._preference = self._preferred()
 
@@ -317,6 +320,10 @@ class PoolTable:
     def _status(self, host: Host, status: HostStatus) -> None:
         changed = status is not host.status
         host.status = status
+        if status.HasField("flags"):
+            self.flags.tell(status.flags)
+            # They are the pool's, and kept once.
+            status.ClearField("flags")
         host.candidate = Candidate(
             id=host.id,
             role=host.role,

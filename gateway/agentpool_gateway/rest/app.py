@@ -18,7 +18,7 @@ from agentpool_gateway.rest.events import SlowReader
 from agentpool_gateway.rest.exchange import JSON, ClientGone, Exchange
 from agentpool_gateway.rest.handlers import UNAVAILABLE, Handlers
 from agentpool_gateway.rest.openapi import document
-from agentpool_gateway.rest.operations import DEFAULT_POOL, NAMED_POOL, OPERATIONS, Operation
+from agentpool_gateway.rest.operations import Operation, placed
 from agentpool_gateway.rest.problems import MethodNotAllowed, PathNotFound
 from agentpool_gateway.settings import is_loopback
 
@@ -54,8 +54,7 @@ class RestApp:
         self._page = page.render(api)
         routes = [
             _route(prefix + one.path, one.method, partial(_operate, one, handlers))
-            for prefix in (DEFAULT_POOL, NAMED_POOL)
-            for one in OPERATIONS
+            for prefix, _, one in placed()
         ]
         routes += [
             _route("/health", "GET", handlers.gateway_health),

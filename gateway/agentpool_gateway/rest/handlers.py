@@ -54,7 +54,8 @@ class Handlers:
     imports: InFlight = field(default_factory=lambda: InFlight(MAX_IMPORTS))
     tracing: Tracing | None = None
 
-    async def _enter(self, exchange: Exchange, verb: PoolVerb) -> Entry:
+    async def enter(self, exchange: Exchange, verb: PoolVerb) -> Entry:
+        """Let the caller do `verb` with the pool that the path names."""
         params = exchange.path_params
         return await self.gate.enter(
             exchange.header(b"authorization"),
@@ -74,7 +75,7 @@ class Handlers:
             await self._invoke(exchange, span)
 
     async def _invoke(self, exchange: Exchange, trace: Span | None = None) -> None:
-        entry = await self._enter(exchange, PoolVerb.INVOKE)
+        entry = await self.enter(exchange, PoolVerb.INVOKE)
         call = await self._call(exchange, entry, trace)
         async with (
             exchange.while_connected(),
@@ -124,26 +125,26 @@ class Handlers:
 
     async def stats(self, exchange: Exchange) -> None:
         """Statistics of the pool."""
-        entry = await self._enter(exchange, PoolVerb.GET)
+        entry = await self.enter(exchange, PoolVerb.GET)
         exchange.query(())
         await exchange.reply(entry.pool.get_stats())
 
     async def health(self, exchange: Exchange) -> None:
         """Whether the pool can serve."""
-        entry = await self._enter(exchange, PoolVerb.GET)
+        entry = await self.enter(exchange, PoolVerb.GET)
         exchange.query(())
         health = entry.pool.get_health()
         await exchange.reply(health, 200 if health.status in ("Healthy", "Degraded") else UNAVAILABLE)
 
     async def pool_metrics(self, exchange: Exchange) -> None:
         """Metrics of the pool."""
-        entry = await self._enter(exchange, PoolVerb.GET)
+        entry = await self.enter(exchange, PoolVerb.GET)
         exchange.query(())
         await exchange.reply_bytes(self.metrics.exposition(entry.name), CONTENT_TYPE)
 
     async def list_instances(self, exchange: Exchange) -> None:
         """Instances of the pool, also those that nobody holds."""
-        entry = await self._enter(exchange, PoolVerb.GET)
+        entry = await self.enter(exchange, PoolVerb.GET)
         query = parsing.parse_list_query(exchange.query(parsing.LIST_PARAMETERS), entry.scope.visible)
         await self.gate.may_list(entry, query.tenant_id)
         page = await entry.pool.list_instances(query)
@@ -157,7 +158,7 @@ class Handlers:
 
     async def create_instance(self, exchange: Exchange) -> None:
         """Make an instance resident."""
-        entry = await self._enter(exchange, PoolVerb.INVOKE)
+        entry = await self.enter(exchange, PoolVerb.INVOKE)
         exchange.query(())
         body = parsing.parse_create(await exchange.body(parsing.ENVELOPE_BYTES))
         await self._may_use(exchange, entry, body.tenant_id, body.project_id, body.tier)
@@ -166,7 +167,7 @@ class Handlers:
 
     async def acquire_lease(self, exchange: Exchange) -> None:
         """Give a lease of an instance."""
-        entry = await self._enter(exchange, PoolVerb.INVOKE)
+        entry = await self.enter(exchange, PoolVerb.INVOKE)
         exchange.query(())
         body = parsing.parse_acquire(await exchange.body(parsing.ENVELOPE_BYTES))
         await self._may_use(exchange, entry, body.tenant_id, body.project_id, body.tier)
@@ -178,7 +179,7 @@ class Handlers:
 
     async def release_lease(self, exchange: Exchange) -> None:
         """Take the report of a lease."""
-        entry = await self._enter(exchange, PoolVerb.INVOKE)
+        entry = await self.enter(exchange, PoolVerb.INVOKE)
         exchange.query(())
         body = parsing.parse_release(await exchange.body(parsing.ENVELOPE_BYTES))
         claims = entry.pool.leasing.lease(body.lease_id)
@@ -230,7 +231,7 @@ class Handlers:
 
     async def import_instance(self, exchange: Exchange) -> None:
         """Make an instance from an archive."""
-        entry = await self._enter(exchange, PoolVerb.IMPORT)
+        entry = await self.enter(exchange, PoolVerb.IMPORT)
         target = parsing.parse_import(exchange.query(parsing.IMPORT_PARAMETERS))
         tier = Tier(target.tier) if target.tier else None
         await self._may_use(exchange, entry, target.tenant_id, target.project_id, tier)
@@ -245,7 +246,7 @@ class Handlers:
 
     async def forget_tenant(self, exchange: Exchange) -> None:
         """Erase everything of a tenant."""
-        entry = await self._enter(exchange, PoolVerb.FORGET)
+        entry = await self.enter(exchange, PoolVerb.FORGET)
         exchange.query(())
         tenant_id = parsing.parse_name("tenant_id", exchange.path_params["tenant_id"])
         exchange.audit.names(tenant=tenant_id)
@@ -261,7 +262,7 @@ class Handlers:
         await exchange.reply(view, ACCEPTED if view.remaining else 200)
 
     async def _instance(self, exchange: Exchange, verb: PoolVerb) -> tuple[Entry, str]:
-        entry = await self._enter(exchange, verb)
+        entry = await self.enter(exchange, verb)
         exchange.query(())
         instance_id = exchange.path_params["instance_id"]
         known = entry.pool.table.instance(instance_id)

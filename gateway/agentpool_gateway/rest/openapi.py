@@ -13,14 +13,7 @@ from agentpool_core.errors import AgentPoolError
 from agentpool_gateway import __version__
 from agentpool_gateway.dispatch.stats import FIELDS, PoolStats
 from agentpool_gateway.rest import schemas
-from agentpool_gateway.rest.operations import (
-    COMMON,
-    DEFAULT_POOL,
-    NAMED_POOL,
-    OPERATIONS,
-    Operation,
-    Parameter,
-)
+from agentpool_gateway.rest.operations import COMMON, NAMED_POOL, Operation, Parameter, placed
 from agentpool_gateway.rest.problems import Problem, title_of
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -38,9 +31,8 @@ def document() -> dict[str, Any]:
     """The API document."""
     components = _schemas()
     paths: dict[str, dict[str, Any]] = {}
-    for prefix, suffix in ((DEFAULT_POOL, ""), (NAMED_POOL, "_of_pool")):
-        for one in OPERATIONS:
-            paths.setdefault(prefix + one.path, {})[one.method.lower()] = _operation(one, prefix, suffix)
+    for prefix, suffix, one in placed():
+        paths.setdefault(prefix + one.path, {})[one.method.lower()] = _operation(one, prefix, suffix)
     for path, identity, text, kind in (
         ("/health", "gateway_health", "The gateway and the pools it serves", "application/json"),
         ("/healthz", "live", "Whether the process lives", "text/plain"),
@@ -76,7 +68,7 @@ def _operation(one: Operation, prefix: str, suffix: str) -> dict[str, Any]:
     names = re.findall(r"{(\w+)}", path)
     found: dict[str, Any] = {
         "operationId": one.id + suffix,
-        "tags": ["any pool" if suffix else "default pool"],
+        "tags": ["any pool" if prefix == NAMED_POOL else "default pool"],
         "summary": one.summary,
         "description": f"{one.more}\n\nNeeds the verb `{one.verb}` on the pool.".strip(),
         "parameters": [
@@ -87,7 +79,7 @@ def _operation(one: Operation, prefix: str, suffix: str) -> dict[str, Any]:
             str(one.status): {
                 "description": "Done.",
                 "headers": _REQUEST_ID,
-                "content": {one.media_type: {"schema": _reference(one.answer)}},
+                **({"content": {one.media_type: {"schema": _reference(one.answer)}}} if one.answer else {}),
             },
             **_problems((*COMMON, *one.problems)),
         },

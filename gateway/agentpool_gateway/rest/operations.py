@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,15 @@ from agentpool_core import errors
 from agentpool_core.archive import MEDIA_TYPE
 from agentpool_core.errors import AgentPoolError
 from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats
-from agentpool_gateway.rest import schemas
+from agentpool_gateway.rest import flag_schemas, flags, schemas
 from agentpool_gateway.rest.exchange import Exchange
 from agentpool_gateway.rest.handlers import Handlers
 from agentpool_gateway.settings import PoolVerb
 
 DEFAULT_POOL = "/api/v1/pool"
 NAMED_POOL = "/api/v1/namespaces/{namespace}/pools/{pool}"
+OFREP = "/ofrep/v1/evaluate/flags"
+"""Below a pool's path, and for the default pool at the root as well, where OpenFeature's providers look."""
 
 Handler = Callable[[Handlers, Exchange], Awaitable[None]]
 Problems = tuple[type[AgentPoolError], ...]
@@ -103,6 +105,21 @@ _CHANGE: Problems = (
     errors.StoreDataLost,
     errors.Unavailable,
     errors.DeadlineExceeded,
+)
+
+_SET_FLAG: Problems = (
+    *_BODY,
+    errors.FlagDeclared,
+    errors.NoHost,
+    errors.HostTooOld,
+    errors.StoreUnavailable,
+    errors.Unavailable,
+    errors.DeadlineExceeded,
+)
+_EVERY_TENANT = "Takes the right for every tenant."
+_OFREP_TEXT = (
+    "The context names the project: `tenant_id` and `project_id`, or `targetingKey` as `tenant/project`. "
+    "What is wrong with it, and an unknown flag, is answered in the protocol's form, with 400 and 404."
 )
 
 _INVOKE_TEXT = (
@@ -235,4 +252,47 @@ OPERATIONS: tuple[Operation, ...] = (
         more="Every instance ends, in whatever state it is. 202 when some are left: ask again. Those that "
         "an AgentInstance declares are listed and stay until it is deleted.",
     ),
+    Operation(
+        "list_flags", "GET", "/flags", "Feature flags of the pool", PoolVerb.GET, flags.list_flags,
+        flag_schemas.FlagsView, more=_EVERY_TENANT,
+    ),
+    Operation(
+        "get_flag", "GET", "/flags/{flag}", "One feature flag", PoolVerb.GET, flags.get_flag,
+        flag_schemas.FlagView, problems=(errors.FlagNotFound,), more=_EVERY_TENANT,
+    ),
+    Operation(
+        "put_flag", "PUT", "/flags/{flag}", "Set a feature flag", PoolVerb.CONFIGURE, flags.put_flag,
+        flag_schemas.FlagView, body=flag_schemas.FlagBody, problems=_SET_FLAG, audited=True,
+        more=f"It holds at once. {_EVERY_TENANT}",
+    ),
+    Operation(
+        "change_flag", "PATCH", "/flags/{flag}", "Change one thing of a feature flag", PoolVerb.CONFIGURE,
+        flags.change_flag, flag_schemas.FlagView, body=flag_schemas.FlagChangeBody, problems=_SET_FLAG,
+        more=f"A flag that does not exist is made. {_EVERY_TENANT}", audited=True,
+    ),
+    Operation(
+        "delete_flag", "DELETE", "/flags/{flag}", "Forget a feature flag that was set", PoolVerb.CONFIGURE,
+        flags.delete_flag, None, 204, problems=(*_SET_FLAG, errors.FlagNotFound), audited=True,
+        more=f"One that has an effect on the pool goes back to its default. {_EVERY_TENANT}",
+    ),
+    Operation(
+        "evaluate_flag", "POST", f"{OFREP}/{{flag}}", "Evaluate a flag for a project (OpenFeature, OFREP)",
+        PoolVerb.GET, flags.evaluate_flag, flag_schemas.Evaluation, body=flag_schemas.EvaluationBody,
+        more=_OFREP_TEXT,
+    ),
+    Operation(
+        "evaluate_flags", "POST", OFREP, "Evaluate all flags for a project (OpenFeature, OFREP)",
+        PoolVerb.GET, flags.evaluate_flags, flag_schemas.Evaluations, body=flag_schemas.EvaluationBody,
+        more=f"{_OFREP_TEXT} 304 when the values are those of the `If-None-Match` header.",
+    ),
 )  # fmt: skip
+
+
+def placed() -> Iterator[tuple[str, str, Operation]]:
+    """Every operation where it is served: the path before its own, what its id ends with, itself."""
+    for prefix, suffix in ((DEFAULT_POOL, ""), (NAMED_POOL, "_of_pool")):
+        for one in OPERATIONS:
+            yield prefix, suffix, one
+    for one in OPERATIONS:
+        if one.path.startswith(OFREP):
+            yield "", "_at_root", one

@@ -10,9 +10,10 @@ import msgspec
 
 from agentpool_core.lifecycle import Tier
 from agentpool_core.names import MAX_NAME_CHARS
-from agentpool_gateway.dispatch.call import Ended, Started
+from agentpool_gateway.dispatch.call import Ended, ServedBy, Started
 from agentpool_gateway.dispatch.forgetting import Forgotten
 from agentpool_gateway.dispatch.stats import HostStats, PoolHealth, PoolStats
+from agentpool_gateway.rest.flag_schemas import FLAG_SCHEMAS
 from agentpool_gateway.rest.problems import Problem
 from agentpool_proto.v1.gateway_pb2 import GatewayTiming, Lease
 from agentpool_proto.v1.types_pb2 import Instance, LoadMetrics, Recovery
@@ -106,14 +107,16 @@ class TimingView(msgspec.Struct, frozen=True):
 
 
 class InvokeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer of an agent. `stale`: from state that could not be checked against the store. `replayed`:
-    kept from an earlier request with the same Idempotency-Key."""
+    """The answer of an agent. `served_by`: pool, an instance that stays; or one-shot, a process for this
+    request alone. `stale`: from state that could not be checked against the store. `replayed`: kept from an
+    earlier request with the same Idempotency-Key."""
 
     instance_id: str
     tier: str
     pod: str
     output: msgspec.Raw
     timing: TimingView
+    served_by: str
     stale: bool = False
     replayed: bool = False
 
@@ -125,6 +128,7 @@ class AcceptedView(msgspec.Struct, frozen=True):
     tier: str
     pod: str
     activated: bool
+    served_by: str
 
 
 class QuotaView(msgspec.Struct, frozen=True):
@@ -249,6 +253,7 @@ SCHEMAS: tuple[type[msgspec.Struct], ...] = (
     HostStats,
     PoolHealth,
     GatewayHealth,
+    *FLAG_SCHEMAS,
     Problem,
 )
 LISTED = 100
@@ -263,6 +268,7 @@ def invoke_answer(ended: Ended) -> InvokeAnswer:
         pod=ended.accepted.pod,
         output=msgspec.Raw(ended.done.output or b"null"),
         timing=_timing(ended.timing),
+        served_by=ServedBy.of(ended.accepted).value,
         stale=ended.done.stale,
         replayed=ended.done.replayed,
     )
@@ -282,7 +288,7 @@ def _timing(timing: GatewayTiming) -> TimingView:
 def accepted_view(started: Started) -> AcceptedView:
     """The first event of a stream as REST shows it."""
     one = started.accepted
-    return AcceptedView(one.instance_id, one.tier, one.pod, one.activated)
+    return AcceptedView(one.instance_id, one.tier, one.pod, one.activated, ServedBy.of(one).value)
 
 
 def instance_view(one: Instance) -> InstanceView:

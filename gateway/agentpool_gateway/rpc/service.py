@@ -15,7 +15,7 @@ from agentpool_core.errors import AgentPoolError, InvalidRequest, MalformedReque
 from agentpool_core.lifecycle import Tier
 from agentpool_gateway.admission.audit import AuditLine, request_id
 from agentpool_gateway.admission.gate import Entry, Gate
-from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Part, Started
+from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Part, ServedBy, Started
 from agentpool_gateway.dispatch.listing import ListQuery
 from agentpool_gateway.rest.handlers import REQUEST
 from agentpool_gateway.rest.parsing import (
@@ -67,6 +67,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
             timing=answer.timing,
             stale=answer.done.stale,
             replayed=answer.done.replayed,
+            served_by=ServedBy.of(answer.accepted),
         )
 
     async def InvokeStream(

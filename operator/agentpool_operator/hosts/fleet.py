@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 
 import structlog
 
 from agentpool_core.cluster import HOST_PORT, ROLE_WARM
-from agentpool_core.config import EffectivePool
+from agentpool_core.config import EffectivePool, FlagSet, unpack_flags
 from agentpool_core.lifecycle import Tier
 from agentpool_core.names import Incarnation
 from agentpool_core.placement import Candidate, Role, choose_shared
@@ -54,6 +55,7 @@ class Fleet:
         self._links: dict[str, tuple[HostLink, asyncio.Task[None]]] = {}
         self._configs: dict[Pool, SentConfig] = {}
         self._effective: dict[Pool, EffectivePool] = {}
+        self._flags: dict[Pool, tuple[int, bytes]] = {}
 
     # Pods
 
@@ -97,6 +99,7 @@ class Fleet:
             self._changed,
             self._clock,
             self._random,
+            partial(self._flags_told, pool),
         )
         task = asyncio.get_running_loop().create_task(link.run(), name=f"host {pod.name}")
         task.add_done_callback(_report_crash)
@@ -109,6 +112,7 @@ class Fleet:
         if effective is None:
             self._configs.pop(pool, None)
             self._effective.pop(pool, None)
+            self._flags.pop(pool, None)
             self.pods_listed(pool, [])
             return
         sent = SentConfig(effective.generation, effective.model_dump_json().encode())
@@ -121,6 +125,23 @@ class Fleet:
     def effective(self, pool: Pool) -> EffectivePool | None:
         """The configuration last set for a pool."""
         return self._effective.get(pool)
+
+    def flags(self, pool: Pool) -> FlagSet:
+        """The feature flags of a pool: those that it declares, and the latest that its hosts tell of."""
+        effective = self._effective.get(pool)
+        _, document = self._flags.get(pool, (0, b""))
+        try:
+            changed = unpack_flags(document)
+        except ValueError:
+            # Of a later release; what is declared holds.
+            changed = {}
+        if effective is None:
+            return FlagSet(changed=changed)
+        return FlagSet(effective.feature_flags, effective.enabled, changed)
+
+    def _flags_told(self, pool: Pool, version: int, document: bytes) -> None:
+        if version > self._flags.get(pool, (0, b""))[0]:
+            self._flags[pool] = (version, document)
 
     def views(self, pool: Pool) -> dict[str, HostView]:
         """Connected hosts of a pool by pod UID."""

@@ -61,6 +61,7 @@ class HostLink:
         shared: the host takes many instances.
         config: the configuration that the host is to have; None: not known yet.
         clock: monotonic seconds.
+        flags_told: told of the feature flags that the host has, with their version.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class HostLink:
         changed: Changed,
         clock: Callable[[], float],
         random: Random,
+        flags_told: Callable[[int, bytes], None] = lambda _version, _document: None,
     ) -> None:
         self.pool = pool
         self.pod_uid = pod_uid
@@ -84,6 +86,7 @@ class HostLink:
         self._changed = changed
         self._clock = clock
         self._random = random
+        self._flags_told = flags_told
         self._channel = open_channel(address)
         self._stub = host_pb2_grpc.AgentHostStub(self._channel)
         self._status: host_pb2.HostStatus | None = None
@@ -156,6 +159,10 @@ class HostLink:
                 self._status = delta.host
             changed = self._take(delta.changed)
             changed |= {one for one in delta.gone if self._held.pop(one, None) is not None}
+        if self._status is not None and self._status.HasField("flags"):
+            self._flags_told(self._status.flags.version, self._status.flags.document)
+            # They are the pool's, and kept once.
+            self._status.ClearField("flags")
         self._news.set()
         host_changed = before is None or _notable(before) != _notable(self.view)
         if changed or host_changed:

@@ -131,6 +131,7 @@ class PoolFacts:
         stays: ids of instances whose own pod takes them as HOT, too.
         criticality: of an instance; None: its tier is chosen by hand.
         most: moves that may be made now.
+        may_be_hot: whether a tenant's project may become HOT by its traffic: the flag agent_pool_hot_tier.
     """
 
     config: EffectivePool
@@ -139,6 +140,7 @@ class PoolFacts:
     stays: frozenset[str]
     criticality: Callable[[str], Criticality | None]
     most: int
+    may_be_hot: Callable[[str, str], bool] = lambda _tenant, _project: True
 
 
 _URGENCY = {Tier.HOT: 0, Tier.WARM: 1, Tier.COLD: 2}
@@ -153,6 +155,10 @@ def _move(one: _Traffic, pool: PoolFacts, now: float, wall: float) -> TierMove |
     idle = 0.0 if at_work else max(0.0, wall - held.last_used_at)
     seen = Observation(one.rate(now), idle, now - one.since, criticality)
     verdict = classify(seen, pool.config.tiering, held.tier)
-    if verdict.tier is held.tier:
+    after = verdict.tier
+    if after is Tier.HOT and not pool.may_be_hot(held.tenant, held.project):
+        # What would be HOT is worth a place in a shared pod at least, and stays HOT where it is.
+        after = Tier.WARM if held.tier is Tier.COLD else held.tier
+    if after is held.tier:
         return None
-    return TierMove(held.id, held.tenant, held.project, held.tier, verdict.tier, verdict.reason)
+    return TierMove(held.id, held.tenant, held.project, held.tier, after, verdict.reason)

@@ -88,6 +88,7 @@ class Tiering:
             for one in resident
             if (holder := self._parts.fleet.holder(pool, one.id)) is not None and Tier.HOT in holder[0].tiers
         )
+        flags = self._parts.fleet.flags(pool)
         return PoolFacts(
             config=effective,
             held=Counter(one.tier for one in resident),
@@ -95,6 +96,7 @@ class Tiering:
             stays=stays,
             criticality=partial(self._criticality, pool),
             most=BURST,
+            may_be_hot=partial(flags.may_be_hot, now=self._parts.wall()),
         )
 
     def _criticality(self, pool: Pool, instance_id: str) -> Criticality | None:

@@ -25,12 +25,12 @@ from support.fake_host import FakeHost
 from support.gateways import CallKeys, GatewayProcess, running_gateway
 
 POOL = "/api/v1/pool"
-ALL = ["invoke", "get", "pause", "terminate", "place", "export", "import", "forget"]
+ALL = ["invoke", "get", "pause", "terminate", "place", "export", "import", "forget", "configure"]
 SECRET = "do-not-log-this"
 ALLOWED = {
     *("event", "level", "timestamp", "component", "logger", "request_id", "operation", "verb", "outcome"),
     *("issuer", "subject", "namespace", "pool", "tenant", "project", "instance", "tier", "state", "wish"),
-    *("erased", "remaining", "declared"),
+    *("erased", "remaining", "declared", "flag", "strategy", "percentage"),
 }
 
 
@@ -97,17 +97,23 @@ async def test_every_privileged_call_of_rest_has_its_line_and_others_have_none(o
     await client.put(POOL + "/checkpoints?tenant_id=tenant&project_id=other", content=SECRET)
     await client.delete(path)
     await client.delete(POOL + "/tenants/tenant")
+    await client.put(POOL + "/flags/beta", json={"strategy": "PERCENTAGE", "percentage": 7})
+    await client.patch(POOL + "/flags/beta", json={"roll_back": True})
+    await client.delete(POOL + "/flags/beta")
+    await client.get(POOL + "/flags")
     lines = on_stage.lines()
     assert [line["operation"] for line in lines] == [
         *("invoke", "create_instance", "acquire_lease", "pause_instance", "resume_instance"),
         *("move_instance", "export_instance", "import_instance", "terminate_instance", "forget_tenant"),
+        *("put_flag", "change_flag", "delete_flag"),
     ]
     audited = {one.id for one in OPERATIONS if one.audited}
     assert {line["operation"] for line in lines} == audited | {"invoke"}
     assert {line["outcome"] for line in lines} == {"Success"}
-    assert {(line["subject"], line["issuer"], line["tenant"]) for line in lines} == {
-        ("admin", ISSUER, "tenant")
-    }
+    about_flags = [(line.get("flag"), line.get("strategy"), line.get("percentage")) for line in lines[-3:]]
+    assert about_flags == [("beta", "PERCENTAGE", 7), ("beta", "disabled", 0), ("beta", None, None)]
+    assert {(line["subject"], line["issuer"]) for line in lines} == {("admin", ISSUER)}
+    assert {line["tenant"] for line in lines[:-3]} == {"tenant"}
     assert {(line["namespace"], line["pool"]) for line in lines} == {("default", "support")}
 
 

@@ -23,6 +23,7 @@ from support.gateways import CallKeys, GatewayProcess, running_gateway
 from support.waiting import eventually
 
 INVOKE = "/api/v1/pool/invoke"
+FLAGS = "/api/v1/pool/flags"
 OTHER = "/api/v1/namespaces/{}/pools/{}/invoke"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,7 +53,7 @@ async def stage(
         "mode": "jwt",
         "issuers": [{"issuer": "https://issuer.test", "jwks_file": str(issuer.write(directory / "jwks"))}],
         "grants": [
-            {"subject": "app", "verbs": ["invoke", "get", "pause", "terminate", "place"]},
+            {"subject": "app", "verbs": ["invoke", "get", "pause", "terminate", "place", "configure"]},
             {"subject": "caller", "namespace": "default", "verbs": ["invoke"]},
             {"subject": "one-tenant", "verbs": ["invoke", "get", "pause"], "tenants": ["tenant"]},
         ],
@@ -107,7 +108,28 @@ CASES = [
     Case("no right for the tenant", 403, "PermissionDenied", body(tenant="other"), subject="one-tenant"),
     Case("an unknown pool", 404, "PoolNotFound", path=OTHER.format("default", "nowhere")),
     Case("no right, no pool", 403, "PermissionDenied", path=OTHER.format("x", "y"), subject="caller"),
-    Case("a pool that is switched off", 503, "PoolDisabled", path=OTHER.format("default", "off")),
+    Case(
+        "an instance to keep where requests pass the pool by",
+        409, "PoolDisabled", {"tenant_id": "t", "project_id": "p"},
+        "/api/v1/namespaces/default/pools/off/instances",
+    ),
+    Case("a flag that there is none of", 404, "FlagNotFound", None, FLAGS + "/beta", "GET"),
+    Case("a flag without strategy", 422, "ValidationFailed", {}, FLAGS + "/beta", "PUT", says="strategy"),
+    Case("a misspelt field of a flag", 422, "ValidationFailed", {"strategy": "ALL", "percent": 5},
+         FLAGS + "/beta", "PUT", says="percent"),
+    Case("a percentage above 100", 422, "ValidationFailed", {"percentage": 101}, FLAGS + "/beta", "PATCH"),
+    Case("two changes at once", 422, "ValidationFailed", {"percentage": 1, "roll_back": True},
+         FLAGS + "/beta", "PATCH", says="2 changes"),
+    Case("no change", 422, "ValidationFailed", {}, FLAGS + "/beta", "PATCH", says="0 changes"),
+    Case("GRADUAL without schedule", 422, "ValidationFailed", {"strategy": "GRADUAL"}, FLAGS + "/beta", "PUT",
+         says="schedule of the flag beta is missing"),
+    Case("a bad name of a flag", 422, "ValidationFailed", {"strategy": "ALL"}, FLAGS + "/Be ta", "PUT",
+         says="name of the flag"),
+    Case("a flag that was not set", 404, "FlagNotFound", None, FLAGS + "/agent_pool_enabled", "DELETE"),
+    Case("no right to set flags", 403, "PermissionDenied", {"strategy": "ALL"}, FLAGS + "/beta", "PUT",
+         subject="caller"),
+    Case("flags name tenants, hidden from a caller of one", 403, "PermissionDenied", None, FLAGS, "GET",
+         subject="one-tenant"),
     Case("an unknown path", 404, "PathNotFound", path="/api/v1/pools"),
     Case("a method that the path does not take", 405, "MethodNotAllowed", method="PUT"),
     Case("an unknown state", 422, "ValidationFailed", None, "/api/v1/pool/instances?state=X", "GET"),
@@ -215,7 +237,6 @@ async def rpc_failure(
 
 
 ELSEWHERE = gateway_pb2.PoolRef(namespace="default", name="nowhere")
-OFF = gateway_pb2.PoolRef(namespace="default", name="off")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +261,6 @@ OFF = gateway_pb2.PoolRef(namespace="default", name="off")
         pytest.param(request(), None, "UNAUTHENTICATED", "Unauthenticated", id="no token"),
         pytest.param(request(), "stranger", "PERMISSION_DENIED", "PermissionDenied", id="no right"),
         pytest.param(request(pool=ELSEWHERE), "app", "NOT_FOUND", "PoolNotFound", id="unknown pool"),
-        pytest.param(request(pool=OFF), "app", "UNAVAILABLE", "PoolDisabled", id="pool is off"),
     ],
 )
 async def test_grpc_refuses_with_reason(

@@ -27,6 +27,10 @@ CONTENT = {
     "create_instance": {"tenant_id": "t", "project_id": "p"},
     "move_instance": {"tier": "WARM"},
     "acquire_lease": {"tenant_id": "t", "project_id": "p"},
+    "put_flag": {"strategy": "ALL"},
+    "change_flag": {"percentage": 100},
+    "evaluate_flag": {"context": {"targetingKey": "t/p"}},
+    "evaluate_flags": {"context": {"tenant_id": "t", "project_id": "p"}},
 }
 """Bodies of the operations that take one."""
 
@@ -215,7 +219,9 @@ async def test_every_operation_of_the_table_answers_on_both_paths(
         for prefix in (DEFAULT_POOL, named):
             for one in OPERATIONS:
                 held = host.hold("tenant", "project")
-                path = prefix + one.path.format(instance_id=held.id, tenant_id="tenant")
+                path = prefix + one.path.format(
+                    instance_id=held.id, tenant_id="tenant", flag="agent_pool_enabled"
+                )
                 content = report if one.id == "release_lease" else CONTENT.get(one.id)
                 params = {"tenant_id": "t", "project_id": "p"} if one.id == "import_instance" else {}
                 answer = await client.request(one.method, path, json=content, params=params)

@@ -7,7 +7,7 @@ import pytest
 
 from agentpool_client import leasing
 from agentpool_client.leasing import HeldLease, LeaseBook, Plan, Way, choose
-from agentpool_core.errors import DirectAccessOff, HostTooOld, Unavailable
+from agentpool_core.errors import DirectAccessOff, HostTooOld, PoolDisabled, Unavailable
 
 KEY = ("acme", "handbook")
 OFF = DirectAccessOff("off")
@@ -50,6 +50,15 @@ def test_a_request_that_comes_late_goes_through_the_gateway_again() -> None:
 
 def test_who_knows_that_more_follow_gets_one_at_once() -> None:
     assert LeaseBook().plan(KEY, 0.0, eager=True) == Plan(Way.ACQUIRE)
+
+
+def test_a_project_that_passes_the_pool_by_is_left_to_the_gateway_for_a_while_and_others_are_not() -> None:
+    book, other = LeaseBook(), ("acme", "other")
+    book.plan(KEY, 0.0, eager=True)
+    book.not_acquired(KEY, PoolDisabled("off"), 0.0)
+    assert book.plan(KEY, leasing.ASIDE_SECONDS - 0.1) == Plan(Way.GATEWAY)
+    assert book.plan(other, 0.1, eager=True) == Plan(Way.ACQUIRE)
+    assert book.plan(KEY, leasing.ASIDE_SECONDS) == Plan(Way.ACQUIRE)
 
 
 def test_one_request_renews_while_the_others_go_on() -> None:

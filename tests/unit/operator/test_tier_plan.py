@@ -112,6 +112,16 @@ def test_an_instance_that_left_its_host_is_remembered_until_it_is_cold() -> None
     assert tiers(late) == [Tier.COLD]
 
 
+def test_the_hot_flag_keeps_a_project_out_of_hot_and_lets_it_warm_up() -> None:
+    world = World(may_be_hot=lambda _tenant, project: project == "vip")
+    world.add("busy", 100)
+    world.add("cold", 100, tier=Tier.COLD)
+    world.add("vip", 100)
+    world.add("hot", 100, tier=Tier.HOT)
+    moves = {(move.id, move.after) for move in world.run(900)}
+    assert moves == {("vip", Tier.HOT), ("cold", Tier.WARM)}
+
+
 def test_no_move_of_what_was_chosen_by_hand() -> None:
     world = World(criticality=lambda id_: None if id_ == "declared" else Criticality.NORMAL)
     world.add("declared", 120)

@@ -14,7 +14,7 @@ ALL = [(component, one) for component, found in exported().items() for one in fo
 BOUNDED = {
     *("namespace", "pool", "tier", "state", "status", "outcome", "phase", "kind", "readiness", "interface"),
     *("code", "stage", "operation", "cause", "strategy", "verb", "result", "subject", "role", "condition"),
-    *("before", "after", "direction", "reason", "verdict", "event"),
+    *("before", "after", "direction", "reason", "verdict", "event", "served_by"),
 }
 """Labels that come from enumerations, from the pools there are, or from the program's own text."""
 SEED = {

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from agentpool_core.api.problems import BadValue
 from agentpool_core.api.quantity import Cpu, Memory
 from agentpool_core.api.v1alpha1.balancing import BalancingSpec
+from agentpool_core.api.v1alpha1.flags import FeatureFlags
 from agentpool_core.api.v1alpha1.meta import Name, Part, Resource
 from agentpool_core.api.v1alpha1.scaling import ScalingSpec
 from agentpool_core.api.v1alpha1.status import AgentPoolStatus
@@ -314,6 +315,9 @@ class AgentPoolSpec(Part):
     balancing: BalancingSpec | None = Field(default=None, description="Which shared host gets what.")
     scaling: ScalingSpec | None = Field(default=None, description="How many shared pods there are.")
     isolation: IsolationSpec | None = Field(default=None, description="What keeps workers apart.")
+    feature_flags: FeatureFlags | None = Field(
+        default=None, description="Feature flags; they rule over those that are set through the gateway."
+    )
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> AgentPoolSpec:
