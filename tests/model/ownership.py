@@ -171,9 +171,14 @@ class HoldersMachine(RuleBasedStateMachine):
         ended = frozenset(self.current[name].owner for name in accused)
         self.claim_as(host, key, ended, resume)
 
+    @precondition(lambda self: self.ended())
     @rule(index=st.integers(0, 50), key=st.sampled_from(INSTANCES))
     def claim_of_an_earlier_life(self, index: int, key: InstanceKey) -> None:
-        self.claim_as(self.hosts[index % len(self.hosts)], key, frozenset(), False)
+        ended = self.ended()
+        self.claim_as(ended[index % len(ended)], key, frozenset(), False)
+
+    def ended(self) -> list[Host]:
+        return [host for host in self.hosts if not host.alive]
 
     def claim_as(self, host: Host, key: InstanceKey, ended: frozenset[Incarnation], resume: bool) -> None:
         truth = self.truths[key]
