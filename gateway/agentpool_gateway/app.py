@@ -21,6 +21,7 @@ import uvicorn
 
 from agentpool_gateway.admission.cluster import ClusterIssuer
 from agentpool_gateway.admission.gate import make_gate
+from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.pools import Pools
 from agentpool_gateway.membership.base import Membership, PoolName
 from agentpool_gateway.membership.static import StaticMembership
@@ -53,6 +54,8 @@ BACKLOG = 1024
 LAST_WORDS_SECONDS = 1.0
 """After the grace time, for streams to send their last event and close."""
 HEALTH_SECONDS = 0.2
+MAX_IMPORTS = 4
+"""Archives that are held in memory at one time, however they come."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,6 +109,7 @@ class Gateway:
         default = PoolName(*settings.default_pool.split("/")) if settings.default_pool else None
         pools = Pools(self._fleet, self._metrics, default, settings.max_in_flight, lease_ids)
         self._gate = make_gate(settings.auth, pools, time.time, time.monotonic, self._cluster, self._issuer)
+        self._imports = InFlight(MAX_IMPORTS)
         self._stop = asyncio.Event()
         self._grace_over = asyncio.Event()
 
@@ -124,14 +128,15 @@ class Gateway:
         if insecure:
             log.warning("auth_is_off", remedy="Use auth.mode jwt for anything but a trial on one machine.")
         rest = RestApp(
-            Handlers(self._gate, self._metrics, self._grace_over, tracing=self._tracing),
+            Handlers(self._gate, self._metrics, self._grace_over, self._imports, self._tracing),
             lambda: self._ready,
             local_pages_only=insecure,
             refused=partial(self._metrics.refused, Interface.REST),
         )
         listener = _listen(settings.http_listen)
         http = _HttpServer(_http_config(rest))
-        rpc = RpcServer(self._gate, partial(self._metrics.refused, Interface.GRPC), self._tracing)
+        refused = partial(self._metrics.refused, Interface.GRPC)
+        rpc = RpcServer(self._gate, refused, self._imports, self._tracing)
         rpc_port = rpc.bind(settings.grpc_listen)
         watching = await self._watch()
         serving = asyncio.create_task(http.serve([listener]), name="http")

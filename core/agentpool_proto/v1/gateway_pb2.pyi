@@ -97,6 +97,50 @@ class MoveInstanceRequest(_message.Message):
     tier: str
     def __init__(self, pool: _Optional[_Union[PoolRef, _Mapping]] = ..., instance_id: _Optional[str] = ..., tier: _Optional[str] = ...) -> None: ...
 
+class ExportPart(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class ImportInstanceRequest(_message.Message):
+    __slots__ = ("pool", "tenant_id", "project_id", "tier", "replace", "data")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    pool: PoolRef
+    tenant_id: str
+    project_id: str
+    tier: str
+    replace: bool
+    data: bytes
+    def __init__(self, pool: _Optional[_Union[PoolRef, _Mapping]] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., replace: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ForgetTenantRequest(_message.Message):
+    __slots__ = ("pool", "tenant_id")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    pool: PoolRef
+    tenant_id: str
+    def __init__(self, pool: _Optional[_Union[PoolRef, _Mapping]] = ..., tenant_id: _Optional[str] = ...) -> None: ...
+
+class ForgetTenantResponse(_message.Message):
+    __slots__ = ("complete", "erased", "remaining", "busy", "declared")
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    complete: bool
+    erased: int
+    remaining: int
+    busy: int
+    declared: int
+    def __init__(self, complete: _Optional[bool] = ..., erased: _Optional[int] = ..., remaining: _Optional[int] = ..., busy: _Optional[int] = ..., declared: _Optional[int] = ...) -> None: ...
+
 class ListInstancesRequest(_message.Message):
     __slots__ = ("pool", "tenant_id", "project_id", "tier", "state", "cursor", "limit")
     POOL_FIELD_NUMBER: _ClassVar[int]

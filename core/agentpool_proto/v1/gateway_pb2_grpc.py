@@ -85,6 +85,21 @@ class AgentPoolGatewayStub:
                 request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.MoveInstanceRequest.SerializeToString,
                 response_deserializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
                 _registered_method=True)
+        self.ExportInstance = channel.unary_stream(
+                '/agentpool.v1.AgentPoolGateway/ExportInstance',
+                request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.PoolInstanceRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.ExportPart.FromString,
+                _registered_method=True)
+        self.ImportInstance = channel.stream_unary(
+                '/agentpool.v1.AgentPoolGateway/ImportInstance',
+                request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.ImportInstanceRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+                _registered_method=True)
+        self.ForgetTenant = channel.unary_unary(
+                '/agentpool.v1.AgentPoolGateway/ForgetTenant',
+                request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.ForgetTenantRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.ForgetTenantResponse.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/agentpool.v1.AgentPoolGateway/GetStats',
                 request_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.StatsRequest.SerializeToString,
@@ -165,6 +180,28 @@ class AgentPoolGatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportInstance(self, request, context):
+        """The archive of an instance's saved state, in parts. Needs the verb `export`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportInstance(self, request_iterator, context):
+        """An instance with the state of an archive; its next request wakes it. Needs the verb `import`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetTenant(self, request, context):
+        """Erase everything of a tenant that no AgentInstance declares, in the time that the deadline leaves, at most
+        300 s and without a deadline 60 s. To be called again while anything remains. Needs the verb `forget`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -234,6 +271,21 @@ def add_AgentPoolGatewayServicer_to_server(servicer, server):
                     servicer.MoveInstance,
                     request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.MoveInstanceRequest.FromString,
                     response_serializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.SerializeToString,
+            ),
+            'ExportInstance': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportInstance,
+                    request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.PoolInstanceRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.ExportPart.SerializeToString,
+            ),
+            'ImportInstance': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportInstance,
+                    request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.ImportInstanceRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_types__pb2.Instance.SerializeToString,
+            ),
+            'ForgetTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetTenant,
+                    request_deserializer=agentpool__proto_dot_v1_dot_gateway__pb2.ForgetTenantRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_gateway__pb2.ForgetTenantResponse.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
@@ -497,6 +549,87 @@ class AgentPoolGateway:
             '/agentpool.v1.AgentPoolGateway/MoveInstance',
             agentpool__proto_dot_v1_dot_gateway__pb2.MoveInstanceRequest.SerializeToString,
             agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/agentpool.v1.AgentPoolGateway/ExportInstance',
+            agentpool__proto_dot_v1_dot_gateway__pb2.PoolInstanceRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_gateway__pb2.ExportPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportInstance(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/agentpool.v1.AgentPoolGateway/ImportInstance',
+            agentpool__proto_dot_v1_dot_gateway__pb2.ImportInstanceRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_types__pb2.Instance.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentpool.v1.AgentPoolGateway/ForgetTenant',
+            agentpool__proto_dot_v1_dot_gateway__pb2.ForgetTenantRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_gateway__pb2.ForgetTenantResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -32,8 +32,6 @@ ACCEPTED = 202
 UNAVAILABLE = 503
 ARCHIVE_SECONDS = 120.0
 """How long a client may take to send or read an archive."""
-MAX_IMPORTS = 4
-"""Archives that are held in memory at one time."""
 FORGET_SECONDS = 60.0
 MAX_FORGET_SECONDS = 300.0
 STREAM_GRACE_SECONDS = 30.0
@@ -44,14 +42,14 @@ STREAM_GRACE_SECONDS = 30.0
 class Handlers:
     """The operations, with what they work on.
 
-    `stopping` is set when the gateway stops and the grace time of requests is over; `tracing` is None where
-    traces are off.
+    `stopping` is set when the gateway stops and the grace time of requests is over; `imports` bounds the
+    archives that are held in memory at one time; `tracing` is None where traces are off.
     """
 
     gate: Gate
     metrics: Metrics
     stopping: asyncio.Event
-    imports: InFlight = field(default_factory=lambda: InFlight(MAX_IMPORTS))
+    imports: InFlight
     tracing: Tracing | None = None
 
     async def enter(self, exchange: Exchange, verb: PoolVerb) -> Entry:

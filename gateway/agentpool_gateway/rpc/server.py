@@ -10,7 +10,8 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from agentpool_gateway.admission.gate import Gate
-from agentpool_gateway.rpc.service import GatewayService
+from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_gateway.rpc.state import StateService
 from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc
 from agentpool_rpc.channels import make_server
 from agentpool_rpc.status import ErrorInterceptor
@@ -28,12 +29,16 @@ class RpcServer:
 
     Args:
         refused: told the code of each error that a call is answered with.
+        imports: bounds the archives that are held in memory at one time.
     """
 
-    def __init__(self, gate: Gate, refused: Callable[[str], None], tracing: Tracing | None) -> None:
+    def __init__(
+        self, gate: Gate, refused: Callable[[str], None], imports: InFlight, tracing: Tracing | None
+    ) -> None:
         self.server = make_server([ErrorInterceptor(refused)])
         self._health = HealthServicer()
-        gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(GatewayService(gate, tracing), self.server)
+        service = StateService(gate, imports, tracing)
+        gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(service, self.server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self.server)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gRPC service for applications: the same gate and the same managers as REST."""
+"""The gRPC service for applications: the same gate and the same managers as REST. What is done to state as a
+whole is in `state`."""
 
 from __future__ import annotations
 
@@ -34,6 +35,13 @@ from agentpool_rpc.tracing import Span, Tracing
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _OFF: AbstractContextManager[None] = nullcontext()
+OfInstance = (
+    gateway_pb2.InvokeRequest
+    | gateway_pb2.CreateInstanceRequest
+    | gateway_pb2.AcquireRequest
+    | gateway_pb2.ImportInstanceRequest
+)
+"""What names an instance by tenant and project, and perhaps its tier."""
 _raw = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -50,7 +58,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         """One request, one answer."""
         arrived = asyncio.get_running_loop().time()
         answer: Ended | None = None
-        line = _line(context, "invoke", PoolVerb.INVOKE, privileged=False)
+        line = line_of(context, "invoke", PoolVerb.INVOKE, privileged=False)
         with self._span("Invoke", context, arrived) as span, line:
             entry, call = await self._call(request, context, line, span)
             async with aclosing(entry.pool.invoke(call, arrived)) as events:
@@ -75,7 +83,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     ) -> AsyncIterator[types_pb2.InvokeEvent]:
         """One request, its events as they come."""
         arrived = asyncio.get_running_loop().time()
-        line = _line(context, "invoke", PoolVerb.INVOKE, privileged=False)
+        line = line_of(context, "invoke", PoolVerb.INVOKE, privileged=False)
         with self._span("InvokeStream", context, arrived) as span, line:
             entry, call = await self._call(request, context, line, span)
             async with aclosing(entry.pool.invoke(call, arrived)) as events:
@@ -85,7 +93,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     async def _call(
         self, request: gateway_pb2.InvokeRequest, context: Context, line: AuditLine, trace: Span | None
     ) -> tuple[Entry, InvokeCall]:
-        metadata = _metadata(context)
+        metadata = metadata_of(context)
         entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
         limit = entry.pool.table.config.limits.input_bytes
         if len(request.input) > limit:
@@ -109,13 +117,13 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         if self._tracing is None:
             return _OFF
         about = {"rpc.system": "grpc", "rpc.method": method}
-        return self._tracing.serving(REQUEST, _metadata(context).get, arrived, about)
+        return self._tracing.serving(REQUEST, metadata_of(context).get, arrived, about)
 
     async def CreateInstance(
         self, request: gateway_pb2.CreateInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """Make an instance resident."""
-        with _line(context, "create_instance", PoolVerb.INVOKE) as line:
+        with line_of(context, "create_instance", PoolVerb.INVOKE) as line:
             entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
             tier = await self._tier(entry, request, line)
             created = await entry.pool.get_or_create_instance(request.tenant_id, request.project_id, tier)
@@ -125,7 +133,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.PoolInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """One instance."""
-        with _line(context, "get_instance", PoolVerb.GET, privileged=False) as line:
+        with line_of(context, "get_instance", PoolVerb.GET, privileged=False) as line:
             entry = await self._instance(request, context, PoolVerb.GET, line)
             return await entry.pool.get_instance(request.instance_id)
 
@@ -133,7 +141,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.ListInstancesRequest, context: Context
     ) -> gateway_pb2.ListInstancesResponse:
         """Instances in pages."""
-        line = _line(context, "list_instances", PoolVerb.GET, privileged=False)
+        line = line_of(context, "list_instances", PoolVerb.GET, privileged=False)
         entry = await self._enter(request.pool, context, PoolVerb.GET, line)
         query = ListQuery(
             tenant_id=request.tenant_id,
@@ -152,7 +160,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.PoolInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """Pause an instance."""
-        with _line(context, "pause_instance", PoolVerb.PAUSE) as line:
+        with line_of(context, "pause_instance", PoolVerb.PAUSE) as line:
             entry = await self._instance(request, context, PoolVerb.PAUSE, line)
             return line.about(await entry.pool.pause_instance(request.instance_id))
 
@@ -160,7 +168,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.PoolInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """Resume an instance."""
-        with _line(context, "resume_instance", PoolVerb.PAUSE) as line:
+        with line_of(context, "resume_instance", PoolVerb.PAUSE) as line:
             entry = await self._instance(request, context, PoolVerb.PAUSE, line)
             return line.about(await entry.pool.resume_instance(request.instance_id))
 
@@ -168,7 +176,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.PoolInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """End an instance and erase its state."""
-        with _line(context, "terminate_instance", PoolVerb.TERMINATE) as line:
+        with line_of(context, "terminate_instance", PoolVerb.TERMINATE) as line:
             entry = await self._instance(request, context, PoolVerb.TERMINATE, line)
             return line.about(await entry.pool.terminate_instance(request.instance_id))
 
@@ -176,7 +184,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.MoveInstanceRequest, context: Context
     ) -> types_pb2.Instance:
         """Give an instance another tier."""
-        with _line(context, "move_instance", PoolVerb.PLACE) as line:
+        with line_of(context, "move_instance", PoolVerb.PLACE) as line:
             line.names(tier=request.tier)
             entry = await self._instance(request, context, PoolVerb.PLACE, line)
             tier = parse_moved_tier(request.tier)
@@ -186,13 +194,13 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.StatsRequest, context: Context
     ) -> gateway_pb2.StatsResponse:
         """Statistics of the pool."""
-        line = _line(context, "get_stats", PoolVerb.GET, privileged=False)
+        line = line_of(context, "get_stats", PoolVerb.GET, privileged=False)
         entry = await self._enter(request.pool, context, PoolVerb.GET, line)
         return gateway_pb2.StatsResponse(json=msgspec.json.encode(entry.pool.get_stats()))
 
     async def Acquire(self, request: gateway_pb2.AcquireRequest, context: Context) -> gateway_pb2.Lease:
         """Give a lease of an instance."""
-        with _line(context, "acquire_lease", PoolVerb.INVOKE) as line:
+        with line_of(context, "acquire_lease", PoolVerb.INVOKE) as line:
             entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
             tier = await self._tier(entry, request, line)
             lease = await entry.pool.acquire(request.tenant_id, request.project_id, tier, request.confirm)
@@ -203,7 +211,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         self, request: gateway_pb2.ReleaseRequest, context: Context
     ) -> gateway_pb2.ReleaseResponse:
         """Take the report of a lease."""
-        line = _line(context, "release_lease", PoolVerb.INVOKE, privileged=False)
+        line = line_of(context, "release_lease", PoolVerb.INVOKE, privileged=False)
         entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
         claims = entry.pool.leasing.lease(request.lease_id)
         await self._gate.may_act_for(entry, claims.tenant_id)
@@ -213,7 +221,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     async def _enter(
         self, pool: gateway_pb2.PoolRef, context: Context, verb: PoolVerb, line: AuditLine
     ) -> Entry:
-        authorization = _metadata(context).get("authorization")
+        authorization = metadata_of(context).get("authorization")
         return await self._gate.enter(authorization, pool.namespace, pool.name, verb, line)
 
     async def _instance(
@@ -236,7 +244,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     async def _tier(
         self,
         entry: Entry,
-        request: gateway_pb2.InvokeRequest | gateway_pb2.CreateInstanceRequest | gateway_pb2.AcquireRequest,
+        request: OfInstance,
         line: AuditLine,
     ) -> Tier | None:
         parse_name("tenant_id", request.tenant_id)
@@ -251,12 +259,12 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         return wanted
 
 
-def _line(context: Context, operation: str, verb: PoolVerb, *, privileged: bool = True) -> AuditLine:
-    given = _metadata(context).get("x-request-id", "")
+def line_of(context: Context, operation: str, verb: PoolVerb, *, privileged: bool = True) -> AuditLine:
+    given = metadata_of(context).get("x-request-id", "")
     return AuditLine(request_id(given), operation, verb, privileged)
 
 
-def _metadata(context: Context) -> dict[str, str]:
+def metadata_of(context: Context) -> dict[str, str]:
     pairs = context.invocation_metadata() or ()
     return {str(key): value for key, value in pairs if isinstance(value, str)}
 

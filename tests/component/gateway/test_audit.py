@@ -139,11 +139,17 @@ async def test_grpc_calls_have_the_same_lines(on_stage: Stage) -> None:
         await stub.ResumeInstance(named, metadata=metadata)
         move = gateway_pb2.MoveInstanceRequest(instance_id=one.id, tier="WARM")
         await stub.MoveInstance(move, metadata=metadata)
+        async for _ in stub.ExportInstance(named, metadata=metadata):
+            pass
+        planted = gateway_pb2.ImportInstanceRequest(tenant_id="tenant", project_id="other", data=b"archive")
+        await stub.ImportInstance(iter([planted]), metadata=metadata)
         await stub.TerminateInstance(named, metadata=metadata)
+        forgotten = gateway_pb2.ForgetTenantRequest(tenant_id="tenant")
+        await stub.ForgetTenant(forgotten, metadata=metadata)
     lines = on_stage.lines()
     assert [line["operation"] for line in lines] == [
         *("invoke", "invoke", "create_instance", "acquire_lease", "pause_instance", "resume_instance"),
-        *("move_instance", "terminate_instance"),
+        *("move_instance", "export_instance", "import_instance", "terminate_instance", "forget_tenant"),
     ]
     assert {(line["request_id"], line["outcome"], line["tenant"]) for line in lines} == {
         ("call-1", "Success", "tenant")
