@@ -9,6 +9,7 @@ a bug (no crash).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,7 +103,7 @@ def _default(mutation: Mutation, effective: Mapping[str, Any]) -> bool:
     """Whether a field says what held already."""
     if mutation.value in (None, [], {}):
         return True
-    return any(_named(mutation.field, path) and _same(mutation.value, one) for path, one in nodes(effective))
+    return any(_named(mutation.field, path) and same(mutation.value, one) for path, one in nodes(effective))
 
 
 _OTHERWISE = {"instances_per_replica": "instances_per_host"}
@@ -126,13 +127,17 @@ def _snake(name: str) -> str:
     return "".join(f"_{one.lower()}" if one.isupper() else one for one in name)
 
 
-def _same(given: Any, shown: Any) -> bool:
+def same(given: Any, shown: Any) -> bool:
+    """Whether the effective configuration shows a value: in another unit perhaps, cores in thousandths, and
+    rounded up to a whole number as Kubernetes rounds."""
     units = {"m": 0.001, "Mi": 2**20, "Gi": 2**30, "e3": 1000}
     if isinstance(given, str) and isinstance(shown, int | float):
-        for unit, factor in units.items():
-            if given.endswith(unit):
-                return float(given.removesuffix(unit)) * factor in (shown, shown / 1000)
-        return given.replace(".", "").isdigit() and float(given) in (shown, shown / 1000)
+        found = [unit for unit in units if given.endswith(unit)]
+        number = given.removesuffix(found[0]) if found else given
+        if not number.replace(".", "").isdigit():
+            return False
+        value = float(number) * (units[found[0]] if found else 1)
+        return shown in (value, value * 1000, math.ceil(value))
     if isinstance(given, int) and isinstance(shown, int) and not isinstance(given, bool):
         # Cores are shown in thousandths.
         return given in (shown, shown / 1000)

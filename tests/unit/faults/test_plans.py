@@ -14,6 +14,7 @@ from faults.findings import Findings, table
 from faults.planted import PLANTS
 from faults.regressions import KNOWN_BUGS, RACES, missing
 from faults.schema import Mutation, draw, fields, mutate, spec_schema
+from faults.specs import same
 from faults.stale import CASES
 from faults.state import difference, snapshot, without_history
 from faults.stores import TROUBLES, exactly_once
@@ -133,6 +134,25 @@ def test_a_mutation_changes_one_field_and_leaves_the_seed_alone() -> None:
     assert mutate(seed, mutation) == {"warmup": {"count": 1, "maxCount": 3}}
     assert mutate(seed, Mutation(("warmup", "count"), None)) == {}
     assert seed == {"warmup": {"count": 1}}
+
+
+SHOWN = [
+    ("250m", 250, True),
+    ("250m", 1, True),
+    ("512Mi", 2**29, True),
+    ("1.5", 1500, True),
+    ("1e3", 1000, True),
+    (4, 4000, True),
+    ("lots", 1, False),
+    ("512Mi", 2**28, False),
+    (True, 1, True),
+    ("WARM", "WARM", True),
+]
+
+
+@pytest.mark.parametrize(("given", "shown", "equal"), SHOWN)
+def test_a_value_is_known_again_in_the_unit_in_which_it_is_shown(given: Any, shown: Any, equal: bool) -> None:
+    assert same(given, shown) is equal
 
 
 ANSWERS = {
