@@ -66,6 +66,11 @@ def channel_options(silence: Silence = Silence()) -> list[tuple[str, int]]:
     return _CHANNEL_OPTIONS + pings
 
 
-def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:
-    """A server without ports; the caller binds and starts it."""
-    return grpc.aio.server(interceptors=tuple(interceptors), options=_SERVER_OPTIONS)
+def make_server(
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (), max_calls: int | None = None
+) -> grpc.aio.Server:
+    """A server without ports; the caller binds and starts it. More than `max_calls` at one time are refused
+    with RESOURCE_EXHAUSTED."""
+    return grpc.aio.server(
+        interceptors=tuple(interceptors), options=_SERVER_OPTIONS, maximum_concurrent_rpcs=max_calls
+    )

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
+from agentpool_core.overload import AdaptiveLimit
 from agentpool_gateway.admission.cluster import ClusterIssuer
 from agentpool_gateway.admission.gate import make_gate
 from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.dispatch.pools import Pools
 from agentpool_gateway.membership.base import Membership, PoolName
 from agentpool_gateway.membership.static import StaticMembership
@@ -56,6 +58,8 @@ LAST_WORDS_SECONDS = 1.0
 HEALTH_SECONDS = 0.2
 MAX_IMPORTS = 4
 """Archives that are held in memory at one time, however they come."""
+RPC_CALLS = 2
+"""gRPC itself refuses calls from this many times the requests in flight on, as a last resort."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,9 +109,11 @@ class Gateway:
                 settings.auth.audience, self._cluster.issuer, self._cluster.keys, time.monotonic, random
             )
         self._fleet = Fleet(membership, signer, random)
-        self._metrics = Metrics(self._fleet, settings.instance_series, self._dropped)
+        pending = AdaptiveLimit(settings.min_pending, settings.max_pending, settings.target_delay_seconds)
+        self._overload = Overload(pending, InFlight(settings.max_in_flight))
+        self._metrics = Metrics(self._fleet, settings.instance_series, self._overload, self._dropped)
         default = PoolName(*settings.default_pool.split("/")) if settings.default_pool else None
-        pools = Pools(self._fleet, self._metrics, default, settings.max_in_flight, lease_ids)
+        pools = Pools(self._fleet, self._metrics, default, self._overload, lease_ids)
         self._gate = make_gate(settings.auth, pools, time.time, time.monotonic, self._cluster, self._issuer)
         self._imports = InFlight(MAX_IMPORTS)
         self._stop = asyncio.Event()
@@ -132,11 +138,13 @@ class Gateway:
             lambda: self._ready,
             local_pages_only=insecure,
             refused=partial(self._metrics.refused, Interface.REST),
+            overload=self._overload,
         )
         listener = _listen(settings.http_listen)
         http = _HttpServer(_http_config(rest))
         refused = partial(self._metrics.refused, Interface.GRPC)
-        rpc = RpcServer(self._gate, refused, self._imports, self._tracing)
+        most = RPC_CALLS * settings.max_in_flight
+        rpc = RpcServer(self._gate, refused, self._imports, self._overload, most, self._tracing)
         rpc_port = rpc.bind(settings.grpc_listen)
         watching = await self._watch()
         serving = asyncio.create_task(http.serve([listener]), name="http")

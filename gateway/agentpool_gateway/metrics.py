@@ -14,7 +14,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from agentpool_core.errors import BY_CODE
 from agentpool_gateway.counts import OTHER, PoolCounts
+from agentpool_gateway.dispatch.breakers import breaker_counts, breaker_state
 from agentpool_gateway.dispatch.call import Milestones
+from agentpool_gateway.dispatch.overload import Overload, Shed
 from agentpool_gateway.lease_counts import LeaseCounts
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import Host
@@ -60,15 +62,21 @@ class Metrics(Collector):
     """Counts requests, and shows hosts and instances as they report themselves.
 
     Args:
-        instance_series: also export memory and CPU of each instance, one series each.
+        instance_series: also export memory, CPU and breaker of each instance, one series each.
         spans_dropped: spans that were not exported, since the start.
+        overload: what is refused for load.
     """
 
     def __init__(
-        self, fleet: Fleet, instance_series: bool = False, spans_dropped: Callable[[], int] = lambda: 0
+        self,
+        fleet: Fleet,
+        instance_series: bool,
+        overload: Overload,
+        spans_dropped: Callable[[], int] = lambda: 0,
     ) -> None:
         self._fleet = fleet
         self._instance_series = instance_series
+        self._overload = overload
         self._spans_dropped = spans_dropped
         self._pools: dict[PoolName, PoolCounts] = {}
         self._refusals: Tally[tuple[str, str]] = Tally()
@@ -118,6 +126,8 @@ class Metrics(Collector):
         yield from self._requests()
         yield from self._times()
         yield from self._held()
+        yield from self._load()
+        yield self._breakers()
         refusals = CounterMetricFamily(
             "agent_pool_gateway_refusals",
             "Calls of any kind that were answered with an error, also those that name no pool.",
@@ -209,18 +219,46 @@ class Metrics(Collector):
         breaks.add_metric((), self._fleet.watch_breaks)
         yield from (instances, hosts, breaks)
 
+    def _load(self) -> Iterator[Metric]:
+        shed = CounterMetricFamily(
+            "agent_pool_gateway_shed", "Requests refused for load, by the reason.", labels=["reason"]
+        )
+        for reason in Shed:
+            shed.add_metric([reason.value], self._overload.shed[reason])
+        yield shed
+        yield GaugeMetricFamily(
+            "agent_pool_gateway_pending", "Requests that no host has accepted yet.", self._overload.pending
+        )
+        yield GaugeMetricFamily(
+            "agent_pool_gateway_pending_limit", "How many of them there may be.", self._overload.limit
+        )
+
+    def _breakers(self) -> Metric:
+        count = GaugeMetricFamily(
+            "agent_pool_circuit_breakers", "Circuit breakers of instances by state.", labels=(*_POOL, "state")
+        )
+        for name, table in self._fleet.tables.items():
+            for state, number in breaker_counts(table.instances()).items():
+                count.add_metric((*name, state), number)
+        return count
+
     def _per_instance(self) -> Iterator[Metric]:
         labels = (*_POOL, "instance_id")
         memory = GaugeMetricFamily("agent_pool_memory_bytes", "Private memory.", labels=labels)
         cpu = GaugeMetricFamily(
             "agent_pool_cpu_percent", "CPU since activation, in percent of a core.", labels=labels
         )
+        breaker = GaugeMetricFamily(
+            "agent_pool_circuit_breaker_state", "0: CLOSED, 1: OPEN, 2: HALF_OPEN.", labels=labels
+        )
         for name, table in self._fleet.tables.items():
             for one in table.instances():
+                breaker.add_metric((*name, one.id), breaker_state(one).code)
                 memory.add_metric((*name, one.id), one.memory_bytes)
                 cpu.add_metric((*name, one.id), _cpu_percent(one))
         yield memory
         yield cpu
+        yield breaker
 
 
 def _cpu_percent(instance: Instance) -> float:

@@ -140,6 +140,13 @@ class Settings(_Strict):
     """Export memory and CPU per instance: one series each."""
     max_in_flight: int = Field(default=2000, ge=1)
     """Requests worked on at one time; further ones get 503 at once."""
+    max_pending: int = Field(default=500, ge=1)
+    """Requests at one time that have arrived and that no host has accepted yet: the largest burst. Under load
+    the gateway finds a lower limit by itself; further requests get 503 at once."""
+    min_pending: int = Field(default=16, ge=1)
+    """The lowest limit that it finds."""
+    target_delay_seconds: float = Field(default=0.005, gt=0, le=10)
+    """How long even the quickest requests may take to their hosts before it looks for a lower one."""
     shutdown_delay_seconds: float = Field(default=0.0, ge=0, le=60)
     """How long after SIGTERM new requests are still taken while readiness says no, for load balancers that
     ask for it; the chart has the kubelet wait instead."""

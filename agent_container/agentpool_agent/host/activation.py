@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from agentpool_agent.host.breaking import breaker_of
 from agentpool_agent.host.eviction import Evictions
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.laps import Laps, Stage
@@ -159,7 +160,8 @@ class Activations:
             if host.taken_by not in ("", instance_id) or any(e.state is not State.TERMINATED for e in others):
                 raise PodTaken("This pod already is another instance's own.", retry_after_seconds=0.1)
         now = host.clock()
-        entry = Entry(key, instance_id, tier, created_at=now, last_used=now)
+        breaker = breaker_of(instance_id, before)
+        entry = Entry(key, instance_id, tier, created_at=now, last_used=now, breaker=breaker)
         if before is not None and before.state is State.ERROR:
             entry.state = State.ERROR
             host.table.put(entry)

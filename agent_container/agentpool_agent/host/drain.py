@@ -72,6 +72,9 @@ async def drain(host: Host, evictions: Evictions, hurry: asyncio.Event, seconds:
     deadline = host.clock() + seconds
     refusals, given_up = Refusals(), set[str]()
     log.info("drain_started", residents=len(host.residents))
+    for resident in host.residents.values():
+        # Whoever waits for a permit finds one elsewhere.
+        resident.line.interrupt()
     while host.clock() < deadline and not hurry.is_set():
         now = host.clock()
         idle = [r for r in host.residents.values() if r.entry.active == 0 and not r.entry.leaving]

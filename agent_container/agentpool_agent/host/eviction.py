@@ -11,6 +11,7 @@ import asyncio
 import structlog
 
 from agentpool_agent.host.instance import Resident
+from agentpool_agent.host.quota import carried
 from agentpool_agent.host.settings import Role
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.table import Entry, idle_entries
@@ -73,7 +74,7 @@ class Evictions:
                     await store.release(
                         resident.ownership,
                         reason,
-                        rate=resident.bucket.pack(),
+                        rate=carried(resident.bucket, entry),
                         # A termination that was wished outlives a drain.
                         clear_wish=entry.wish is not Wish.TERMINATE,
                         tier=tier,

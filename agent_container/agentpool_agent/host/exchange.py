@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from agentpool_agent.wire.frames import SpanRecord
 from agentpool_core.errors import AgentPoolError, AnswerTooLarge
 from agentpool_core.outcome import succeeded
+from agentpool_core.resilience import Pass
 
 MAX_CHUNKS = 1024
 """Chunks that may wait for a slow reader."""
@@ -33,6 +34,7 @@ class Exchange:
         "error",
         "finished_at",
         "first_event_at",
+        "given",
         "idempotency_key",
         "number",
         "output",
@@ -59,6 +61,8 @@ class Exchange:
         self.spans_wanted = 0
         self.spans: Sequence[SpanRecord] = ()
         """What the worker noted of it, when that is wanted."""
+        self.given: Pass | None = None
+        """Its way through the instance's breaker; None: it has not come so far."""
         self.released = False
         self.started = False
         self.cancelled = False

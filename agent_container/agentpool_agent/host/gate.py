@@ -25,6 +25,7 @@ class Gate:
         entry = resident.entry
         resident.settled.clear()
         entry.gated = True
+        resident.line.interrupt()
         idle = False
         try:
             await self.until(lambda: entry.active == 0 or not wanted(), GATE_SECONDS)

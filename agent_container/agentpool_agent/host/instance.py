@@ -14,7 +14,8 @@ import structlog
 
 from agentpool_agent.host.exchange import Exchange, resolve
 from agentpool_agent.host.laps import Stage
-from agentpool_agent.host.quota import RateBucket
+from agentpool_agent.host.line import Line
+from agentpool_agent.host.quota import RateBucket, carried
 from agentpool_agent.host.reported import worker_error
 from agentpool_agent.host.saving import MADE, Batch, Undecided, Verdict, carried_out, unconfirmed
 from agentpool_agent.host.surroundings import Surroundings
@@ -74,7 +75,7 @@ class Resident:
         """What its worker was started with."""
         self.exchanges: dict[int, Exchange] = {}
         self.keyed: dict[str, asyncio.Future[None]] = {}
-        self.settled = asyncio.Event()
+        self.line, self.settled = Line(), asyncio.Event()
         """Set whenever an eviction or a pause of it has ended, one way or the other."""
         self.uncertain_since: float | None = None
         """When a write went unanswered: what the store holds is known again only after a new claim."""
@@ -83,12 +84,11 @@ class Resident:
         self.saving = asyncio.Lock()
         self.setup: asyncio.Future[frames.Ready] = asyncio.get_running_loop().create_future()
         self._around = around
-        self._number = 0
         self._late: dict[int, str] = {}
         self._undecided = Undecided()
         self._snapshot: asyncio.Future[None] | None = None
         self._whole: asyncio.Future[None] | None = None
-        self.dead = False
+        self.dead, self._number = False, 0
         self.cause: Cause | None = None
         """Why the worker is gone, once it is."""
         self.stage = "the agent's constructor"
@@ -259,6 +259,7 @@ class Resident:
         for key in list(self.keyed):
             self._free_key(key)
         self._late.clear()
+        self.line.interrupt()
 
     # Durability
 
@@ -283,10 +284,10 @@ class Resident:
 
     async def _save(self, commit: frames.Commit, keyed: dict[str, bytes], batch: Batch) -> None:
         changed, began = bool(commit.parts or commit.removed), self._around.clock()
-        write = Write(commit.parts, frozenset(commit.removed), keyed, self.bucket.pack())
+        write = Write(commit.parts, frozenset(commit.removed), keyed, carried(self.bucket, self.entry))
 
         async def attempt(again: bool) -> None:
-            await self._around.store().save(self.ownership, write, again=again)
+            await self._around.save(self.ownership, write, again)
 
         async with self.saving:
             verdict = await self._store(attempt, batch)
@@ -381,7 +382,7 @@ class Resident:
             raise StoreUnavailable("The instance gave no full snapshot in time.") from None
 
     async def _register(self, commit: frames.Commit, keyed: dict[str, bytes], batch: Batch) -> None:
-        write = Write(commit.parts, frozenset(), keyed, self.bucket.pack())
+        write = Write(commit.parts, frozenset(), keyed, carried(self.bucket, self.entry))
 
         async def attempt(_again: bool) -> None:
             self.ownership = await self._around.store().register(self.ownership, write)

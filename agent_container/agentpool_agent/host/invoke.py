@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One request from admission to its one end.
 
-    admit -> resident (activate if absent) -> permit and rate -> accepted -> worker -> events -> done
+    admit -> resident (activate if absent) -> permit, breaker, rate -> accepted -> worker -> events -> done
 Nothing of a request takes effect before `accepted` has left.
 """
 
@@ -15,11 +15,11 @@ from typing import TypeVar
 import structlog
 
 from agentpool_agent.host.activation import Activations, Wanted
+from agentpool_agent.host.breaking import enter
 from agentpool_agent.host.counts import CANCELLED, SUCCESS
 from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.one_shot import OneShots
-from agentpool_agent.host.quota import check_permit
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.tracing import INVOKE, SPANS, tell
 from agentpool_core.config import EffectivePool
@@ -133,21 +133,15 @@ class Requests:
 
     async def _serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         host = self._host
-        resident, fresh = await self._resident(call)
-        if call.request.strong and host.stale:
-            raise ConsistencyUnavailable(
-                "The store is silent; state cannot be checked.", retry_after_seconds=1.0
-            )
+        resident, fresh = await self._permitted(call)
         key = call.request.idempotency_key
-        while key and key in resident.keyed:
-            with host.queued(resident.entry.instance_id):
-                await _before(call.deadline - host.clock(), asyncio.shield(resident.keyed[key]))
-        exchange = self._admit(call, resident)
+        exchange = resident.begin(key, call.deadline, host.configured()[0].limits.answer_bytes)
         call.resident, call.exchange = resident, exchange
         try:
             kept = await self._recall(call, resident) if key else None
             if kept is None:
-                # A repetition costs nothing of the rate.
+                # A repetition costs nothing of the rate, and tells nothing of the agent.
+                exchange.given = enter(host, resident.entry)
                 resident.bucket.take(host.wall())
                 call.admitted_at = host.clock()
             if call.trace is not None:
@@ -167,6 +161,52 @@ class Requests:
             raise
         finally:
             call.abandon()
+
+    async def _permitted(self, call: Call) -> tuple[Resident, bool]:
+        """The instance with one of its permits, and whether this request activated it; no await between the
+        permit and its exchange."""
+        host, key, fresh = self._host, call.request.idempotency_key, False
+        config, _ = host.configured()
+        while True:
+            resident, activated = await self._resident(call)
+            fresh |= activated
+            if call.request.strong and host.stale:
+                raise ConsistencyUnavailable(
+                    "The store is silent; state cannot be checked.", retry_after_seconds=1.0
+                )
+            if key and key in resident.keyed:
+                with host.queued(resident.entry.instance_id):
+                    await _before(call.deadline - host.clock(), asyncio.shield(resident.keyed[key]))
+                continue
+            self._check_open(resident)
+            entry, limit = resident.entry, config.tiers[resident.entry.tier].quota.concurrent_requests
+            if not resident.line.must_wait(entry.active, limit) or await self._waited(call, resident, limit):
+                break
+        if not call.request.one_shot:
+            host.counters.misses += fresh
+            host.counters.hits += not fresh
+        # The last one that came decides whether it stays.
+        resident.one_shot = call.request.one_shot
+        host.table.acquire(entry, host.clock())
+        return resident, fresh
+
+    async def _waited(self, call: Call, resident: Resident, limit: int) -> bool:
+        """Wait for a permit; False: look at the instance again. Raises what the request would be refused with
+        when it had one: nobody waits for that."""
+        host, entry, line = self._host, resident.entry, resident.line
+        now, limits = host.wall(), host.configured()[0].limits
+        if not call.request.idempotency_key:
+            entry.breaker.check(host.breakers, now)
+            resident.bucket.check(now)
+        seconds = min(limits.queue_seconds, call.deadline - host.clock())
+        with host.queued(entry.instance_id):
+            if not await line.wait(limit, limits.queue_length, seconds):
+                return False
+        line.taken()
+        if _open(host, resident) and call.request.idempotency_key not in resident.keyed:
+            return True
+        line.give(entry.active, limit)
+        return False
 
     async def _resident(self, call: Call) -> tuple[Resident, bool]:
         """The instance, ready and not on its way out: no await between this and the permit."""
@@ -191,27 +231,15 @@ class Requests:
             elif not stays and self._one_shots.used(resident):
                 stays = not await _before(call.deadline - host.clock(), self._one_shots.let_go(resident))
             else:
-                break
-        if not request.one_shot:
-            host.counters.misses += activated
-            host.counters.hits += not activated
-        return resident, activated
+                return resident, activated
 
-    def _admit(self, call: Call, resident: Resident) -> Exchange:
-        config, _ = self._host.configured()
-        entry = resident.entry
-        shut = resident.dead or entry.leaving or entry.gated
-        if shut or self._host.residents.get(entry.instance_id) is not resident:
-            raise Unavailable("The instance is on its way out.", retry_after_seconds=0.1)
-        if entry.wish is Wish.PAUSE:
+    def _check_open(self, resident: Resident) -> None:
+        if resident.entry.wish is Wish.PAUSE:
             raise InstancePaused("A user paused the instance; it ends its requests.")
-        if entry.wish is Wish.TERMINATE:
+        if resident.entry.wish is Wish.TERMINATE:
             raise Unavailable("The instance is being terminated.", retry_after_seconds=1.0)
-        check_permit(entry.active, config.tiers[entry.tier].quota.concurrent_requests)
-        # The last one that came decides whether it stays.
-        resident.one_shot = call.request.one_shot
-        self._host.table.acquire(entry, self._host.clock())
-        return resident.begin(call.request.idempotency_key, call.deadline, config.limits.answer_bytes)
+        if not _open(self._host, resident):
+            raise Unavailable("The instance is on its way out.", retry_after_seconds=0.1)
 
     async def _recall(self, call: Call, resident: Resident) -> bytes | None:
         _, store = self._host.configured()
@@ -271,6 +299,13 @@ async def _before(seconds: float, awaited: Awaitable[T]) -> T:
 def _seconds(config: EffectivePool, remaining: float | None) -> float:
     limit = config.limits.request_timeout_seconds
     return limit if remaining is None else max(MIN_DEADLINE_SECONDS, min(remaining, limit))
+
+
+def _open(host: Host, resident: Resident) -> bool:
+    """Whether the instance takes a request now."""
+    entry = resident.entry
+    shut = resident.dead or entry.leaving or entry.gated or entry.wish is not None or host.draining
+    return not shut and host.residents.get(entry.instance_id) is resident
 
 
 def _renewable(host: Host, resident: Resident) -> bool:

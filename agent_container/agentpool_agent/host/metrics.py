@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from agentpool_agent.host.state import Host
 from agentpool_agent.host.table import RESIDENT, Entry
+from agentpool_core.resilience import BreakerState
 from agentpool_rpc.metrics import process_registry
 
 
@@ -52,11 +53,12 @@ class HostMetrics(Collector):
         """prometheus_client: runs in the thread of the HTTP server, on copies."""
         entries = list(self._host.table.entries.values())
         yield _instances(entries)
+        yield _breakers(entries, self._host.wall())
         yield from self._requests(entries)
         yield from self._gauges()
         yield from self._totals()
         if self._host.settings.instance_metrics:
-            yield from _per_instance(entries)
+            yield from _per_instance(entries, self._host.wall())
 
     def _requests(self, entries: list[Entry]) -> Iterator[Metric]:
         ended = CounterMetricFamily(
@@ -129,7 +131,17 @@ def _labelled(name: str, about: str, labels: list[str], counts: Counter[tuple[st
     return family
 
 
-def _per_instance(entries: list[Entry]) -> Iterator[Metric]:
+def _breakers(entries: list[Entry], now: float) -> Metric:
+    states = Counter(entry.breaker.seen(now) for entry in entries)
+    family = GaugeMetricFamily(
+        "agent_pool_host_circuit_breakers", "Circuit breakers of instances by state.", labels=["state"]
+    )
+    for state in BreakerState:
+        family.add_metric([state.value], states[state])
+    return family
+
+
+def _per_instance(entries: list[Entry], now: float) -> Iterator[Metric]:
     memory = GaugeMetricFamily(
         "agent_pool_host_instance_memory_bytes", "Private memory of an instance.", labels=["instance_id"]
     )
@@ -138,9 +150,16 @@ def _per_instance(entries: list[Entry]) -> Iterator[Metric]:
         "CPU of an instance, percent of a core.",
         labels=["instance_id"],
     )
+    breaker = GaugeMetricFamily(
+        "agent_pool_host_circuit_breaker_state",
+        "0: CLOSED, 1: OPEN, 2: HALF_OPEN.",
+        labels=["instance_id"],
+    )
     for entry in entries:
         if entry.state in RESIDENT:
+            breaker.add_metric([entry.instance_id], entry.breaker.seen(now).code)
             memory.add_metric([entry.instance_id], entry.memory_bytes)
             cpu.add_metric([entry.instance_id], entry.cpu_percent)
     yield memory
     yield cpu
+    yield breaker

@@ -156,6 +156,8 @@ class Operations:
         except AgentPoolError:
             entry.wish = before
             raise
+        # Those who wait for a permit are refused like those who come now.
+        resident.line.interrupt()
         self._host.table.changed(entry.instance_id, True)
         return entry_view(self._host, entry)
 

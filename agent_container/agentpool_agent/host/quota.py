@@ -10,10 +10,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from agentpool_agent.host.table import Entry
 from agentpool_core.errors import ConcurrencyExceeded, RateExceeded
 
 _FORM = struct.Struct("<Bdd")
 _VERSION = 1
+BUCKET_BYTES = _FORM.size
+"""Length of a packed bucket."""
 
 PERMIT_RETRY_SECONDS = 1.0
 """Nobody knows when a permit comes free; one second keeps a polite client from spinning."""
@@ -39,10 +42,11 @@ class RateBucket:
 
     @classmethod
     def unpack(cls, stored: bytes, per_minute: int, now: float) -> RateBucket:
-        """The bucket out of a checkpoint; a full one when there is none or it cannot be read."""
-        if len(stored) != _FORM.size or stored[0] != _VERSION:
+        """The bucket out of a checkpoint; a full one when there is none or it cannot be read. What follows
+        the first BUCKET_BYTES is not the bucket's."""
+        if len(stored) < BUCKET_BYTES or stored[0] != _VERSION:
             return cls.full(per_minute, now)
-        _, tokens, stamp = _FORM.unpack(stored)
+        _, tokens, stamp = _FORM.unpack_from(stored)
         # A stamp of the future is another machine's clock: the tokens count from now.
         return cls(per_minute, min(max(tokens, 0.0), float(per_minute)), min(stamp, now))
 
@@ -57,6 +61,12 @@ class RateBucket:
 
     def take(self, now: float) -> None:
         """Use one token; raises RateExceeded, with the time until the next one, when there is none."""
+        self.check(now)
+        if self.per_minute > 0:
+            self.tokens -= 1.0
+
+    def check(self, now: float) -> None:
+        """Raise RateExceeded if `take` would, and use nothing."""
         if self.per_minute <= 0:
             return
         elapsed = max(0.0, now - self.stamp)
@@ -67,13 +77,16 @@ class RateBucket:
             raise RateExceeded(
                 f"The project's {self.per_minute} requests per minute are used up.", retry_after_seconds=wait
             )
-        self.tokens -= 1.0
 
 
-def check_permit(held: int, limit: int) -> None:
-    """Raise ConcurrencyExceeded when all permits are held."""
-    if held >= limit:
-        raise ConcurrencyExceeded(
-            f"The instance already works on {held} requests; its quota allows {limit} at once.",
-            retry_after_seconds=PERMIT_RETRY_SECONDS,
-        )
+def carried(bucket: RateBucket, entry: Entry) -> bytes:
+    """What the checkpoint of an instance takes along besides its state."""
+    return bucket.pack() + entry.breaker.pack()
+
+
+def permits_taken(limit: int) -> ConcurrencyExceeded:
+    """The refusal of a request that found no permit free, or no place to wait for one."""
+    return ConcurrencyExceeded(
+        f"The instance works on {limit} requests, as many as its quota allows, and no permit came free.",
+        retry_after_seconds=PERMIT_RETRY_SECONDS,
+    )

@@ -11,14 +11,24 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import TypeVar
 
 from agentpool_agent.host.exchange import Exchange
+from agentpool_agent.host.turns import Turns
 from agentpool_agent.wire.frames import Finished
 from agentpool_core.errors import AgentPoolError, OutcomeUnknown, StoreDataLost, StoreUnavailable
+
+T = TypeVar("T")
 
 SAVE_SECONDS = 10.0
 """How long a write is repeated, and the upper bound of one attempt; the store's own time-outs are shorter."""
 FIRST_PAUSE_SECONDS = 0.05
+TURN_SECONDS = 3.0
+"""How long a write waits for its turn, as long as a call of the store may take."""
+SAVES_AT_ONCE = 12
+"""Saves of one host; fewer than the store has connections, so that claims and releases find one free."""
+SAVES_WAITING = 10_000
+"""One for each resident at most: an instance saves one change after the other."""
 MAX_PAUSE_SECONDS = 1.0
 """Between two attempts; doubled each time."""
 
@@ -124,6 +134,21 @@ async def carried_out(attempt: Callable[[bool], Awaitable[None]], give_up: Calla
             return Verdict(error, unheard)
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+
+async def in_turn(
+    turns: Turns, tenant_id: str, write: Callable[[], Awaitable[T]], seconds: float = TURN_SECONDS
+) -> T:
+    """Make a write when it is the tenant's turn; raises StoreUnavailable, with nothing sent, when that does
+    not come in time."""
+    try:
+        async with asyncio.timeout(seconds) as limit, turns.turn(tenant_id):
+            limit.reschedule(None)
+            return await write()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise StoreUnavailable("The store is busy with other writes.", retry_after_seconds=1.0) from None
 
 
 def unconfirmed() -> OutcomeUnknown:

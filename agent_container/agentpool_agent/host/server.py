@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from agentpool_agent.host.activation import Activations
 from agentpool_agent.host.archive import Archives
+from agentpool_agent.host.breaking import settle
 from agentpool_agent.host.drain import drain
 from agentpool_agent.host.eviction import Evictions
 from agentpool_agent.host.exchange import Exchange
@@ -181,6 +182,8 @@ class HostServer:
     def _released(self, resident: Resident, exchange: Exchange) -> None:
         host, entry = self.host, resident.entry
         host.count_end(entry, exchange)
+        settle(host, resident, exchange)
+        self._serve_line(resident)
         if entry.active > 0 or resident.dead:
             return
         self.recoveries.calmed(resident)
@@ -190,6 +193,13 @@ class HostServer:
             host.spawn(self.operations.fulfil(resident), "wish")
         elif self.one_shots.leaves(resident) or _idle_seconds(host, entry) == 0:
             host.spawn(self._leave_now(resident), "leave")
+
+    def _serve_line(self, resident: Resident) -> None:
+        host, entry = self.host, resident.entry
+        if entry.gated or entry.leaving or entry.wish is not None or host.draining:
+            resident.line.interrupt()
+        elif host.config is not None and not resident.dead:
+            resident.line.give(entry.active, host.config.tiers[entry.tier].quota.concurrent_requests)
 
     async def _leave_now(self, resident: Resident) -> None:
         if self.host.residents.get(resident.entry.instance_id) is resident and resident.entry.evictable:
@@ -211,11 +221,12 @@ class HostServer:
                 raise InvalidRequest("A running host cannot change its pool or the storage of state.")
             if host.store is None:
                 host.store = self._open_store(config)
-            host.config = config
+            host.config, host.breakers = config, config.circuit_breaker.policy
             self.flags.merge()
             for resident in host.residents.values():
                 quota = config.tiers[resident.entry.tier].quota
                 resident.bucket.resize(quota.requests_per_minute)
+                resident.line.give(resident.entry.active, quota.concurrent_requests)
             self._keep_spares(config)
             # Ready as soon as the store answers, not at the next beat.
             host.spawn(self.upkeep.beat(self._host_changed), "beat")

@@ -16,7 +16,7 @@ import structlog
 
 from agentpool_agent.host.instance import GRACE_SECONDS, Resident
 from agentpool_agent.host.laps import Stage
-from agentpool_agent.host.quota import RateBucket
+from agentpool_agent.host.quota import BUCKET_BYTES, RateBucket
 from agentpool_agent.host.recovery import Recoveries
 from agentpool_agent.host.settings import Role
 from agentpool_agent.host.state import Host
@@ -164,6 +164,7 @@ class Starts:
         host, entry = self._host, start.entry
         quota = config.tiers[entry.tier].quota
         bucket = RateBucket.unpack(checkpoint.rate, quota.requests_per_minute, host.wall())
+        entry.breaker.take_over(checkpoint.rate[BUCKET_BYTES:], host.breakers, host.wall())
         resident = Resident(self._around, entry, start.ownership, worker, bucket)
         resident.terms = given = terms(config, entry.tier)
         resident.durable = given.durable

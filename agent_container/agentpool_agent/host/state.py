@@ -33,6 +33,7 @@ from agentpool_core.errors import (
 from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.names import Incarnation, InstanceKey
 from agentpool_core.recovery import Cause, Strategy
+from agentpool_core.resilience import BreakerPolicy
 
 GIVE_BACK_SECONDS = 5.0
 """Longest release after a failure."""
@@ -79,6 +80,8 @@ class Host:
     counters: Counters = field(default_factory=Counters)
     counts: HostCounts = field(default_factory=HostCounts)
     config: EffectivePool | None = None
+    breakers: BreakerPolicy = BreakerPolicy()
+    """Of all instances, by the configuration."""
     store: Store | None = None
     store_reached: bool = False
     store_silent: bool = False
@@ -202,6 +205,9 @@ class Host:
             async with asyncio.timeout(GIVE_BACK_SECONDS):
                 if entry is not None:
                     await self.note(entry, ownership)
+                if rate and entry is not None:
+                    # As it is by now: the requests that ended with the worker count, too.
+                    rate += entry.breaker.pack()
                 await self.store.release(ownership, PauseReason.EVICTED, rate=rate, clear_wish=False)
         except OwnershipLost:
             return

@@ -16,6 +16,7 @@ from agentpool_core.balance import LoadMetrics
 from agentpool_core.lifecycle import Origin, State, Tier, Wish, transition
 from agentpool_core.names import InstanceKey
 from agentpool_core.recovery import History
+from agentpool_core.resilience import CircuitBreaker
 
 RESIDENT = frozenset({State.CREATED, State.INITIALIZING, State.READY, State.BUSY})
 """States in which an instance takes up a slot of the host."""
@@ -70,6 +71,8 @@ class Entry:
     cpu_percent: float = 0.0
     measured_at: float = 0.0
     isolation: tuple[str, ...] = ()
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    """Its times are those of the wall clock: it moves between machines."""
 
     def __post_init__(self) -> None:
         self.load = LoadMetrics(self.created_at)

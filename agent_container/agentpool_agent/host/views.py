@@ -14,6 +14,7 @@ from agentpool_agent.store import Record
 from agentpool_agent.wire.nursery import PROTOCOL
 from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.recovery import History, judge
+from agentpool_core.resilience import BreakerState, CircuitBreaker
 from agentpool_proto.v1 import host_pb2, types_pb2
 
 
@@ -45,6 +46,20 @@ def entry_view(host: Host, entry: Entry) -> types_pb2.Instance:
         load=load_view(host, entry),
         declared_uid=resident.ownership.declared_uid if resident is not None else "",
         recovery=recovery_view(host, entry.history),
+        breaker=breaker_view(host, entry.breaker),
+    )
+
+
+def breaker_view(host: Host, breaker: CircuitBreaker) -> types_pb2.Breaker | None:
+    """The breaker at this moment; None while there is nothing to tell of it."""
+    state = breaker.seen(host.wall()) if host.breakers.enabled else BreakerState.CLOSED
+    if state is BreakerState.CLOSED and not breaker.failures:
+        return None
+    return types_pb2.Breaker(
+        state=state,
+        consecutive_failures=breaker.failures,
+        reopenings=breaker.reopenings,
+        open_until=breaker.open_until if state is BreakerState.OPEN else 0.0,
     )
 
 
@@ -174,6 +189,7 @@ def host_view(host: Host) -> host_pb2.HostStatus:
         capabilities=capabilities(host),
         protocol=PROTOCOL,
         load=host_load_view(host.meter.told),
+        queued=sum(len(resident.line) for resident in host.residents.values()),
     )
 
 

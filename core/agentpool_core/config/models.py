@@ -16,6 +16,7 @@ from agentpool_core.config.flags import FlagConfig
 from agentpool_core.config.scaling import ScalingConfig
 from agentpool_core.errors import InvalidRequest
 from agentpool_core.lifecycle import Tier
+from agentpool_core.resilience import BreakerPolicy
 
 MIB = 1024 * 1024
 
@@ -103,6 +104,13 @@ class LimitsConfig(_Frozen):
     state_bytes: int = 8 * MIB
     creation_timeout_seconds: float = 30.0
     request_timeout_seconds: float = 60.0
+    queue_length: int = 10
+    """As many as the WARM tier has permits: one more round of what is being done."""
+    queue_seconds: float = 1.0
+    """As long as a polite client would wait after a refusal, without the round trip. 0: not at all."""
+    capacity_queue_length: int = 200
+    capacity_seconds: float = 15.0
+    """A pod that is made on demand is there by then, also on a node that is busy with starting many."""
 
 
 class CheckpointConfig(_Frozen):
@@ -132,6 +140,21 @@ class RecoveryConfig(_Frozen):
     """With more of them, whatever their cause, an instance is left alone and its owners are told."""
     pattern_window_minutes: int = 60
     """How far back failures of one cause make a pattern."""
+
+
+class CircuitBreakerConfig(_Frozen):
+    """When requests of a failing instance are refused (A42); see `agentpool_core.resilience`."""
+
+    enabled: bool = True
+    failure_threshold: int = 5
+    reset_timeout_seconds: float = 30.0
+    half_open_max_requests: int = 3
+    max_reset_timeout_seconds: float = 600.0
+
+    @property
+    def policy(self) -> BreakerPolicy:
+        """For the breakers themselves."""
+        return BreakerPolicy(**dict(self))
 
 
 class TieringConfig(_Frozen):
@@ -176,6 +199,7 @@ class PoolConfig(_Frozen):
     checkpoint: CheckpointConfig = CheckpointConfig()
     health: HealthConfig = HealthConfig()
     recovery: RecoveryConfig = RecoveryConfig()
+    circuit_breaker: CircuitBreakerConfig = CircuitBreakerConfig()
     tiering: TieringConfig = TieringConfig()
     balancing: BalancingConfig = BalancingConfig()
     scaling: ScalingConfig = ScalingConfig()

@@ -40,7 +40,7 @@ class Setting:
 
 _SECTIONS = (
     *("warmup", "limits", "checkpoint", "health", "recovery"),
-    *("tiering", "balancing", "scaling", "isolation"),
+    *("circuit_breaker", "tiering", "balancing", "scaling", "isolation"),
 )
 _VARIABLE_OF = {
     "defaultTier": "AGENT_POOL_DEFAULT_TIER",
@@ -59,6 +59,8 @@ _VARIABLE_OF = {
     "scaling.scaleUpThreshold": "AGENT_POOL_SCALE_UP_THRESHOLD",
     "scaling.scaleDownThreshold": "AGENT_POOL_SCALE_DOWN_THRESHOLD",
     "scaling.cooldownSeconds": "AGENT_POOL_SCALING_COOLDOWN",
+    "circuitBreaker.failureThreshold": "AGENT_POOL_CIRCUIT_FAILURE_THRESHOLD",
+    "circuitBreaker.resetTimeoutSeconds": "AGENT_POOL_CIRCUIT_RESET_TIMEOUT",
 }
 
 
@@ -84,7 +86,7 @@ def _settings() -> Iterator[Setting]:
         for name in ("concurrent_requests", "requests_per_minute"):
             yield _setting(f"{path}.quota.{to_camel(name)}", (*into, name), getattr(quota, name))
     for section in _SECTIONS:
-        yield from _section(section, (section,), getattr(defaults, section))
+        yield from _section(to_camel(section), (section,), getattr(defaults, section))
     yield Setting("featureFlags", ("feature_flags",), defaults.feature_flags, None, flags_of_manifest)
 
 

@@ -82,6 +82,8 @@ VARIABLES: Mapping[str, Variable] = MappingProxyType(
             Variable("AGENT_POOL_HEALTH_CHECK_TIMEOUT", "seconds above 0", "10", _seconds),
             Variable("AGENT_POOL_ENABLE_HA", "true or false", "true", _switch),
             Variable("AGENT_POOL_MAX_FAILURES_PER_HOUR", "a whole number from 1 up", "5", _whole(1)),
+            Variable("AGENT_POOL_CIRCUIT_FAILURE_THRESHOLD", "a whole number from 1 up", "5", _whole(1)),
+            Variable("AGENT_POOL_CIRCUIT_RESET_TIMEOUT", "seconds above 0", "30", _seconds),
             Variable(
                 "AGENT_POOL_PATTERN_DETECTION_WINDOW", "minutes, a whole number from 1 up", "60", _whole(1)
             ),
@@ -92,7 +94,7 @@ VARIABLES: Mapping[str, Variable] = MappingProxyType(
         )
     }
 )
-"""The environment variables of a pool (A74-A77)."""
+"""The environment variables of a pool (A74-A78)."""
 
 
 def read_variable(variable: Variable, text: str) -> Any:

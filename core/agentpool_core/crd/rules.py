@@ -135,6 +135,14 @@ AGENT_POOL_RULES: tuple[Rule, ...] = (
         "spec.warmup.maxCount is less than spec.warmup.count: raise it, or lower spec.warmup.count",
         ".maxCount",
     ),
+    Rule(
+        "spec.circuitBreaker",
+        "!has(self.resetTimeoutSeconds) || !has(self.maxResetTimeoutSeconds)"
+        " || self.resetTimeoutSeconds <= self.maxResetTimeoutSeconds",
+        "spec.circuitBreaker.maxResetTimeoutSeconds is less than spec.circuitBreaker.resetTimeoutSeconds:"
+        " raise it, or lower spec.circuitBreaker.resetTimeoutSeconds",
+        ".maxResetTimeoutSeconds",
+    ),
     _without_redis(
         "!has(self.defaultTier) || self.defaultTier != 'HOT'",
         "spec.defaultTier HOT needs state that outlives a pod:"

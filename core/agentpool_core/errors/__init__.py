@@ -65,6 +65,7 @@ from agentpool_core.errors.request import (
     Unauthenticated,
 )
 from agentpool_core.errors.unavailable import (
+    CircuitOpen,
     Draining,
     HostTooOld,
     InstanceCrashed,
@@ -72,6 +73,7 @@ from agentpool_core.errors.unavailable import (
     NoHost,
     NotConfigured,
     NotOwner,
+    Overloaded,
     OwnershipLost,
     PoolExhausted,
     StoreDataLost,
@@ -86,6 +88,7 @@ __all__ = [
     "AgentPoolError",
     "AnswerTooLarge",
     "BY_CODE",
+    "CircuitOpen",
     "ConcurrencyExceeded",
     "Conflict",
     "ConsistencyUnavailable",
@@ -117,6 +120,7 @@ __all__ = [
     "NotFound",
     "NotOwner",
     "OutcomeUnknown",
+    "Overloaded",
     "OwnershipLost",
     "PayloadTooLarge",
     "PermissionDenied",

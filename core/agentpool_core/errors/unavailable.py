@@ -24,6 +24,23 @@ class PoolExhausted(Unavailable):
     remedy = "Try again later, or raise limits.maxInstances, the tier's maxInstances or its replicas."
 
 
+class CircuitOpen(Unavailable):
+    """The instance failed several times in a row; requests are refused until it has had time to mend."""
+
+    code = "CircuitOpen"
+    remedy = (
+        "Try again after Retry-After. If it opens again and again, what the agent calls fails: check that "
+        "its model provider can be reached, or raise limits.requestTimeoutSeconds."
+    )
+
+
+class Overloaded(Unavailable):
+    """The gateway has more to do than it can do in time; nothing of the request was looked at."""
+
+    code = "Overloaded"
+    remedy = "Try again after Retry-After, send less at once, or run more gateways."
+
+
 class NoHost(Unavailable):
     """No ready host of the pool takes this tier."""
 

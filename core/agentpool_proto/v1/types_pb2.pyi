@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Instance(_message.Message):
-    __slots__ = ("id", "tenant_id", "project_id", "tier", "state", "reason", "pod", "epoch", "origin", "isolation", "active_requests", "total_requests", "created_at", "last_used_at", "memory_bytes", "cpu_seconds", "wish", "quota", "declared_uid", "recovery", "pinned", "load")
+    __slots__ = ("id", "tenant_id", "project_id", "tier", "state", "reason", "pod", "epoch", "origin", "isolation", "active_requests", "total_requests", "created_at", "last_used_at", "memory_bytes", "cpu_seconds", "wish", "quota", "declared_uid", "recovery", "pinned", "load", "breaker")
     ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,7 @@ class Instance(_message.Message):
     RECOVERY_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_FIELD_NUMBER: _ClassVar[int]
     id: str
     tenant_id: str
     project_id: str
@@ -54,7 +55,20 @@ class Instance(_message.Message):
     recovery: Recovery
     pinned: bool
     load: LoadMetrics
-    def __init__(self, id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., pod: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[str] = ..., isolation: _Optional[_Iterable[str]] = ..., active_requests: _Optional[int] = ..., total_requests: _Optional[int] = ..., created_at: _Optional[float] = ..., last_used_at: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., wish: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ..., declared_uid: _Optional[str] = ..., recovery: _Optional[_Union[Recovery, _Mapping]] = ..., pinned: _Optional[bool] = ..., load: _Optional[_Union[LoadMetrics, _Mapping]] = ...) -> None: ...
+    breaker: Breaker
+    def __init__(self, id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., pod: _Optional[str] = ..., epoch: _Optional[int] = ..., origin: _Optional[str] = ..., isolation: _Optional[_Iterable[str]] = ..., active_requests: _Optional[int] = ..., total_requests: _Optional[int] = ..., created_at: _Optional[float] = ..., last_used_at: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., wish: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ..., declared_uid: _Optional[str] = ..., recovery: _Optional[_Union[Recovery, _Mapping]] = ..., pinned: _Optional[bool] = ..., load: _Optional[_Union[LoadMetrics, _Mapping]] = ..., breaker: _Optional[_Union[Breaker, _Mapping]] = ...) -> None: ...
+
+class Breaker(_message.Message):
+    __slots__ = ("state", "consecutive_failures", "reopenings", "open_until")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CONSECUTIVE_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    REOPENINGS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    consecutive_failures: int
+    reopenings: int
+    open_until: float
+    def __init__(self, state: _Optional[str] = ..., consecutive_failures: _Optional[int] = ..., reopenings: _Optional[int] = ..., open_until: _Optional[float] = ...) -> None: ...
 
 class LoadMetrics(_message.Message):
     __slots__ = ("active_commands", "queue_length", "average_response_time_ms", "success_rate", "last_updated")

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable
 
-from agentpool_core.errors import Unavailable
+from agentpool_core.errors import Overloaded
+from agentpool_core.shares import Refusal, Shares
 
-SHARE = 4
-"""A tenant may have this many times as many requests in flight as there are places left: alone it gets four
-fifths of all places, and whoever comes then finds a place."""
+RETRY_SECONDS = 1.0
 
 
 class InFlight:
@@ -21,30 +19,26 @@ class InFlight:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._now = 0
-        self._held: Counter[Hashable] = Counter()
+        self._shares = Shares(limit)
 
     def enter(self, tenant: Hashable = None) -> None:
-        """Count one in; Unavailable when there are too many.
+        """Count one in; Overloaded when there are too many.
 
         `tenant` None stands for nobody in particular, who may have all places.
         """
-        left = self._limit - self._now
-        if left <= 0:
-            raise Unavailable("The gateway has too many requests in flight.", retry_after_seconds=1.0)
-        if tenant is not None:
-            if self._held[tenant] >= SHARE * left:
-                raise Unavailable(
-                    "The gateway has too many requests of this tenant in flight.", retry_after_seconds=1.0
-                )
-            self._held[tenant] += 1
-        self._now += 1
+        refusal = self._shares.refusal(tenant)
+        if refusal is not None:
+            raise too_many(refusal)
+        self._shares.take(tenant)
 
     def leave(self, tenant: Hashable = None) -> None:
         """Count one out."""
-        self._now -= 1
-        if tenant is not None:
-            self._held[tenant] -= 1
-            if not self._held[tenant]:
-                del self._held[tenant]
+        self._shares.give(tenant)
+
+
+def too_many(refusal: Refusal) -> Overloaded:
+    """The error of a request for which there is no place."""
+    whose = " of this tenant" if refusal is Refusal.SHARE else ""
+    return Overloaded(
+        f"The gateway has too many requests{whose} in flight.", retry_after_seconds=RETRY_SECONDS
+    )

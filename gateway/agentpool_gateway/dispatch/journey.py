@@ -34,6 +34,8 @@ WAIT_LAST_SECONDS = 0.25
 LATER_SECONDS = 2.0
 """After so much waiting, pauses are longer: what did not mend at once has many waiters."""
 WAIT_LATER_SECONDS = 1.0
+WAIT_ROOM_SECONDS = 0.1
+"""Between two attempts at a full pool, at least: each of them costs its hosts something."""
 
 
 class Journey:
@@ -81,6 +83,17 @@ class Journey:
         self._announced = False
         self._sticky = False
         self._incarnation: Incarnation | None = None
+        self._queued = False
+
+    @property
+    def instance_id(self) -> str:
+        """Whose request it is."""
+        return self._id
+
+    @property
+    def direct(self) -> bool:
+        """Whether the host of this attempt holds the instance: nothing has to be started or waited for."""
+        return self._sticky and not self._waited
 
     @property
     def seconds_left(self) -> float:
@@ -111,12 +124,26 @@ class Journey:
 
     def settled(self) -> None:
         """The attempt is accepted or over: the next instance may start at its host. May be called again."""
+        if self._queued:
+            self._queued = False
+            self._table.room.give(self._tenant_id)
         if self._starts is not None:
             self._starts.done(self._id)
             self._starts = None
         if self._placed is not None:
             self._table.placements.end(self._id, self._placed)
             self._placed = None
+
+    def _queue(self) -> None:
+        """Take a place among those who wait for room; raises PoolExhausted when there is none."""
+        if self._queued:
+            return
+        room = self._table.room
+        room.limit = self._table.config.limits.capacity_queue_length
+        if room.refusal(self._tenant_id) is not None:
+            raise PoolExhausted("Too many requests wait for room in the pool.", retry_after_seconds=1.0)
+        room.take(self._tenant_id)
+        self._queued = True
 
     async def _turn(self, link: HostLink) -> bool:
         """Whether the instance may start at this host now; False: place it again."""
@@ -166,8 +193,9 @@ class Journey:
         silent = owner is not None and not owner.connected and not owner.ended
         return owner.incarnation if owner is not None and silent else None
 
-    async def _wait(self) -> None:
-        await self._waits_for(asyncio.sleep(max(min(self._pause(), self.seconds_left), 0)))
+    async def _wait(self, least: float = 0.0) -> None:
+        pause = max(self._pause(), least)
+        await self._waits_for(asyncio.sleep(max(min(pause, self.seconds_left), 0)))
 
     async def _waits_for(self, pause: Awaitable[None]) -> None:
         began = self._clock()
@@ -219,12 +247,13 @@ class Journey:
         hosts = self._table.hosts.values()
         if self.seconds_left <= 0:
             raise deadline_passed(False)
-        if not self._coming() or self._waited >= CAPACITY_SECONDS:
+        if not self._coming() or self._waited >= self._table.config.limits.capacity_seconds:
             if any(host.candidate and tier in host.candidate.tiers for host in hosts if host.takes_new):
                 raise PoolExhausted(
                     f"No host has room for an instance of tier {tier}.", retry_after_seconds=1.0
                 )
             raise NoHost(f"No ready host takes tier {tier}.", retry_after_seconds=1.0)
+        self._queue()
         self._avoid.clear()
         await self._waits_for(self._fleet.changed(min(self.seconds_left, WAIT_LAST_SECONDS)))
 
@@ -253,6 +282,7 @@ class Journey:
         self._acceptances += accepted
         self._exhausted += isinstance(failure, NoHost | PoolExhausted)
         owner = await self._named_owner(failure)
+        limits = self._table.config.limits
         decision = decide(
             Attempt(
                 failure=failure,
@@ -267,6 +297,8 @@ class Journey:
                 owner=owner,
                 sticky=self._sticky,
                 host_ended=link.host.ended or link.host.incarnation != self._incarnation,
+                capacity_seconds=limits.capacity_seconds,
+                queue_seconds=limits.queue_seconds,
             )
         )
         if not accepted:
@@ -283,6 +315,11 @@ class Journey:
             case Step.OWNER if isinstance(failure, NotOwner):
                 self._hops += 1
                 self._redirect = Incarnation.parse(failure.details["owner"])
+            case Step.WAIT if isinstance(failure, NoHost | PoolExhausted):
+                self._queue()
+                # Whoever was full may have room by now.
+                self._avoid.clear()
+                await self._wait(WAIT_ROOM_SECONDS)
             case Step.WAIT:
                 await self._wait()
 

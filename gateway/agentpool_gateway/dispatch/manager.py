@@ -6,23 +6,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc.aio
 
-from agentpool_core.balance import LoadMetrics
 from agentpool_core.errors import (
     AgentPoolError,
     InstanceDeclared,
     InstanceNotFound,
     NoHost,
-    Unavailable,
 )
 from agentpool_core.lifecycle import PauseReason, State, Tier
 from agentpool_core.names import InstanceKey
-from agentpool_core.outcome import succeeded
 from agentpool_core.placement import Role
 from agentpool_gateway.dispatch.archives import ArchiveCalls
+from agentpool_gateway.dispatch.breakers import check_breaker
 from agentpool_gateway.dispatch.call import (
     CANCELLED,
     SUCCESS,
@@ -30,29 +28,26 @@ from agentpool_gateway.dispatch.call import (
     InvokeCall,
     InvokeProgress,
     Milestones,
-    Part,
-    ServedBy,
     Started,
 )
 from agentpool_gateway.dispatch.flag_calls import FlagCalls
 from agentpool_gateway.dispatch.forgetting import Forgetting, Forgotten
-from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_gateway.dispatch.host_call import HostCall
 from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.dispatch.leasing import LeaseObserver, Leasing
 from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
 from agentpool_gateway.dispatch.listing import Listing, ListQuery, Page
+from agentpool_gateway.dispatch.overload import Overload, Ticket
 from agentpool_gateway.dispatch.stats import PoolHealth, PoolStats, pool_health, pool_stats
-from agentpool_gateway.dispatch.tracing import Metadata, RequestTrace, placed
+from agentpool_gateway.dispatch.tracing import RequestTrace, placed
 from agentpool_gateway.dispatch.ways import Ways
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.table import PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
 from agentpool_proto.v1.gateway_pb2 import Lease
-from agentpool_proto.v1.host_pb2 import ActivateRequest, HostInvokeRequest, ImportTarget
-from agentpool_proto.v1.types_pb2 import Accepted, Instance, InvokeEvent
-from agentpool_rpc.cancellation import caller_cancelled
+from agentpool_proto.v1.host_pb2 import ActivateRequest, ImportTarget
+from agentpool_proto.v1.types_pb2 import Accepted, Instance
 from agentpool_rpc.leases import LeaseIds
-from agentpool_rpc.status import from_rpc_error
 
 DECLARED = "declared"
 """Origin of an instance that an AgentInstance object declares."""
@@ -80,14 +75,14 @@ class PoolManager:
         fleet: Fleet,
         table: PoolTable,
         observer: Observer,
-        in_flight: InFlight,
+        overload: Overload,
         wall_clock: Callable[[], float] = time.time,
         lease_ids: LeaseIds | None = None,
     ) -> None:
         self._fleet = fleet
         self.table = table
         self._observer = observer
-        self._in_flight = in_flight
+        self._overload = overload
         self._wall_clock = wall_clock
         self._lifecycle = LifecycleCalls(fleet, table)
         self._listing = Listing(fleet, table)
@@ -215,25 +210,29 @@ class PoolManager:
         config = self.table.config
         return InstanceKey(config.namespace, config.name, tenant_id, project_id).instance_id
 
-    async def invoke(self, call: InvokeCall, arrived: float) -> AsyncGenerator[InvokeProgress, None]:
+    async def invoke(
+        self, call: InvokeCall, arrived: float, ticket: Ticket | None = None
+    ) -> AsyncGenerator[InvokeProgress, None]:
         """Serve one request: events as they come, the last is `Ended`.
 
-        Close the generator to cancel the request at its host. `arrived` is on the event loop's clock.
+        Close the generator to cancel the request. `arrived`: on the event loop's clock; `ticket`: its own.
         """
         tier, marks = self._ways.of(call, arrived)
         journey = self._journey(call, tier, arrived)
         config, now = self.table.config, asyncio.get_running_loop().time
-        tenant = (config.namespace, config.name, call.tenant_id)
-        self._in_flight.enter(tenant)
         pool, status = PoolName(config.namespace, config.name), CANCELLED
+        tenant = (*pool, call.tenant_id)
+        ticket = self._overload.enter(ticket, tenant)
         self._observer.request_began(pool)
-        attempt: _Attempt | None = None
+        attempt: HostCall | None = None
         trace = RequestTrace(call.trace, pool, call, now) if call.trace is not None else None
         try:
+            self._check_breaker(call, journey)
             request = call.request(tier, marks.served_by)
             while True:
                 link, metadata = await placed(journey, trace)
-                attempt = _Attempt(link, marks, request, metadata, journey.seconds_left)
+                self._overload.placed(ticket, journey.direct)
+                attempt = HostCall(link, marks, request, metadata, journey.seconds_left)
                 try:
                     while (event := await attempt.read()) is not None:
                         if type(event) is Ended:
@@ -241,8 +240,7 @@ class PoolManager:
                             yield event
                             return
                         elif type(event) is Started:
-                            journey.settled()
-                            self._holds(link, call, event.accepted)
+                            self._started(ticket, journey, link, call, event.accepted)
                         yield event
                 except grpc.aio.AioRpcError as exc:
                     await journey.failed(link, exc, attempt.accepted is not None)
@@ -252,13 +250,15 @@ class PoolManager:
             status = exc.code
             raise
         finally:
-            self._in_flight.leave(tenant)
-            journey.settled()
-            if attempt is not None:
-                attempt.close()
+            self._over(ticket, tenant, journey, attempt)
             self._observer.request_ended(pool, status, now() - arrived, marks)
             if trace is not None:
                 trace.ended(status, marks.tier)
+
+    def _check_breaker(self, call: InvokeCall, journey: Journey) -> None:
+        if not call.idempotency_key:
+            # One with a key may have its answer already, which the host gives whatever the breaker says.
+            check_breaker(self.table, journey.instance_id, self._wall_clock())
 
     def _journey(self, call: InvokeCall, tier: Tier | None, arrived: float) -> Journey:
         return Journey(
@@ -271,7 +271,19 @@ class PoolManager:
             tenant_id=call.tenant_id,
         )
 
-    def _holds(self, link: HostLink, call: InvokeCall, accepted: Accepted) -> None:
+    def _over(
+        self, ticket: Ticket, tenant: tuple[str, str, str], journey: Journey, attempt: HostCall | None
+    ) -> None:
+        self._overload.leave(ticket, tenant)
+        journey.settled()
+        if attempt is not None:
+            attempt.close()
+
+    def _started(
+        self, ticket: Ticket, journey: Journey, link: HostLink, call: InvokeCall, accepted: Accepted
+    ) -> None:
+        journey.settled()
+        self._overload.accepted(ticket)
         # The next request goes to the same host, even before the host's report arrives.
         if self.table.owner(accepted.instance_id) is not link.host:
             self.table.accepted(link.host, _resident(call, accepted))
@@ -295,95 +307,3 @@ def _resident(call: InvokeCall, accepted: Accepted) -> Instance:
         pod=accepted.pod,
         epoch=accepted.epoch,
     )
-
-
-_ENDING: set[Any] = set()
-"""Calls that brought their answer and not yet their status: one that is collected before would be cancelled.
-Each is bounded by its deadline."""
-
-
-class _Attempt:
-    """One call of one host."""
-
-    def __init__(
-        self,
-        link: HostLink,
-        marks: Milestones,
-        request: HostInvokeRequest,
-        metadata: Metadata,
-        seconds: float,
-    ) -> None:
-        self._marks = marks
-        self._now = asyncio.get_running_loop().time
-        self.accepted: Accepted | None = None
-        self._over = False
-        marks.placed = self._now()
-        self._load: LoadMetrics | None = link.host.load.metrics
-        self._load.acquire()
-        self._stream = link.stub.Invoke(request, metadata=metadata, timeout=max(seconds, 0.001))
-
-    async def read(self) -> InvokeProgress | None:
-        """The next event, None when the call ended without an answer; AioRpcError when it failed."""
-        try:
-            event = await self._stream.read()
-        except grpc.aio.AioRpcError as exc:
-            self._over = True
-            self._release(self._success(exc))
-            raise
-        except asyncio.CancelledError:
-            if caller_cancelled():
-                raise
-            self._over = True
-            self._release(False)
-            return None
-        if not isinstance(event, InvokeEvent):
-            self._over = True
-            self._release(False)
-            return None
-        return self._progress(event)
-
-    def close(self) -> None:
-        """Cancel the request at the host, unless the call has ended."""
-        if not self._over:
-            self._stream.cancel()
-        self._release(None)
-
-    def _release(self, success: bool | None, host_ms: float | None = None) -> None:
-        """The host works on it no more; only the first end counts."""
-        if self._load is None:
-            return
-        now = self._now()
-        self._load.release(now, (now - self._marks.placed) * 1000 if host_ms is None else host_ms, success)
-        self._load = None
-
-    def _success(self, error: grpc.aio.AioRpcError) -> bool | None:
-        failure = from_rpc_error(error)
-        if failure is None:
-            return False
-        # Before it is accepted, a host that has no room or is no owner has not failed.
-        refused = self.accepted is None and isinstance(failure, Unavailable)
-        return None if refused else succeeded(failure)
-
-    def _progress(self, event: InvokeEvent) -> InvokeProgress:
-        marks = self._marks
-        kind = event.WhichOneof("event")
-        if kind == "accepted":
-            self.accepted = event.accepted
-            marks.accepted, marks.first_event = self._now(), 0.0
-            marks.activated, marks.restored = event.accepted.activated, event.accepted.restored
-            marks.tier = event.accepted.tier
-            marks.served_by = ServedBy.of(event.accepted)
-            return Started(event.accepted)
-        if not marks.first_event:
-            marks.first_event = self._now()
-        if kind == "chunk":
-            return Part(event.chunk.data)
-        # An answer that arrived whole is an answer, however the call ends; nobody waits for that end.
-        self._over = True
-        _ENDING.add(self._stream)
-        self._stream.add_done_callback(_ENDING.discard)
-        timing = event.done.timing
-        marks.host_admitted_seconds, marks.host_seconds = timing.admitted_ms / 1000, timing.done_ms / 1000
-        # Starting an instance takes its time on every host and says nothing of this one.
-        self._release(True, timing.done_ms - timing.activated_ms)
-        return Ended(self.accepted or Accepted(), event.done, marks.timing(self._now(), event.done))

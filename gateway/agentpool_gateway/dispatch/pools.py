@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from agentpool_core.errors import PoolNotFound
-from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.manager import Observer, PoolManager
+from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.membership.base import PoolName
 from agentpool_gateway.membership.watcher import Fleet
 from agentpool_rpc.leases import LeaseIds
@@ -16,7 +16,7 @@ class Pools:
 
     Args:
         default: the pool meant where none is named.
-        max_in_flight: requests that are worked on at one time, over all pools.
+        overload: what lets requests of all pools in.
         lease_ids: makes ids of leases; None: applications are to send everything through the gateway.
     """
 
@@ -25,13 +25,13 @@ class Pools:
         fleet: Fleet,
         observer: Observer,
         default: PoolName | None,
-        max_in_flight: int,
+        overload: Overload,
         lease_ids: LeaseIds | None = None,
     ) -> None:
         self._fleet = fleet
         self._observer = observer
         self._default = default
-        self._in_flight = InFlight(max_in_flight)
+        self._overload = overload
         self._lease_ids = lease_ids
         self._managers: dict[PoolName, PoolManager] = {}
 
@@ -61,7 +61,7 @@ class Pools:
         manager = self._managers.get(name)
         if manager is None or manager.table is not table:
             manager = PoolManager(
-                self._fleet, table, self._observer, self._in_flight, lease_ids=self._lease_ids
+                self._fleet, table, self._observer, self._overload, lease_ids=self._lease_ids
             )
             self._managers[name] = manager
         return manager

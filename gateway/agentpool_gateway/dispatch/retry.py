@@ -41,8 +41,8 @@ OWNER_SECONDS = 15.0
 """How long to wait for news of an owner that does not answer: its silence is noticed in 3 s, and the cluster
 calls its pod unready, which is the proof of its end, in 8 s more."""
 CAPACITY_SECONDS = 15.0
-"""How long to wait for a host that takes the instance: a pod that is made on demand is there by then, also
-on a node that is busy with starting many."""
+"""How long after a host left the next one may be on its way; how long a request waits for one is the pool's
+limits.capacitySeconds."""
 RETRY_AFTER_SECONDS = 1.0
 """When to come back, where the host did not say."""
 
@@ -93,6 +93,8 @@ class Attempt:
         owner: what is known of the named owner.
         sticky: whether the host was tried because it holds the instance.
         host_ended: whether the host is proven dead.
+        capacity_seconds: how long to wait for a host that takes the instance.
+        queue_seconds: how long to wait for room in a full pool.
     """
 
     failure: AgentPoolError | None
@@ -107,6 +109,8 @@ class Attempt:
     owner: Owner = Owner.NOT_NAMED
     sticky: bool = False
     host_ended: bool = False
+    capacity_seconds: float = CAPACITY_SECONDS
+    queue_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +180,11 @@ def _after_refusal(attempt: Attempt, failure: AgentPoolError) -> Next:
     elif isinstance(failure, NoHost):
         # The host does not take the tier; one that does may be on its way.
         step = Step.ELSEWHERE if attempt.others and attempt.exhausted < MAX_EXHAUSTED else Step.WAIT
-        patience = CAPACITY_SECONDS
-    elif isinstance(failure, PoolExhausted) and attempt.others and attempt.exhausted < MAX_EXHAUSTED:
-        step = Step.ELSEWHERE
+        patience = attempt.capacity_seconds
+    elif isinstance(failure, PoolExhausted):
+        # Some instance may become idle, which makes room.
+        step = Step.ELSEWHERE if attempt.others and attempt.exhausted < MAX_EXHAUSTED else Step.WAIT
+        patience = attempt.queue_seconds
     elif isinstance(failure, OwnershipLost | NotAllowed):
         # NotAllowed: a host that restarted a moment ago does not take the token; its watch is on its way.
         step = Step.WAIT

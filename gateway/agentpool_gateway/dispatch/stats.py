@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from agentpool_core.lifecycle import State, Tier
+from agentpool_gateway.dispatch.breakers import breaker_counts
 from agentpool_gateway.membership.table import Host, PoolTable
 
 _BUSY = State.BUSY.value
@@ -69,6 +70,7 @@ class PoolStats(msgspec.Struct, frozen=True):
     current_busy_agents: int
     per_tier: dict[str, int]
     per_state: dict[str, int]
+    circuit_breakers: dict[str, int]
     total_agents_created: int
     total_agents_destroyed: int
     total_operations_processed: int
@@ -95,6 +97,7 @@ FIELDS = {
     "current_busy_agents": "the same as busy",
     "per_tier": "instances by tier",
     "per_state": "instances by lifecycle state",
+    "circuit_breakers": "instances by the state of their circuit breaker",
     "total_agents_created": "activations since the hosts started",
     "total_agents_destroyed": "instances whose process ended since the hosts started",
     "total_operations_processed": "requests that an agent was given, answered or not",
@@ -137,6 +140,7 @@ def pool_stats(table: PoolTable, now: float, shift: float = 0.0) -> PoolStats:
         current_busy_agents=states[_BUSY],
         per_tier=tiers,
         per_state=states,
+        circuit_breakers=breaker_counts(table.instances()),
         total_agents_created=counters.created,
         total_agents_destroyed=counters.destroyed,
         total_operations_processed=operations,

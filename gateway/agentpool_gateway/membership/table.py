@@ -17,6 +17,7 @@ from agentpool_core.config import EffectivePool, Storage
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
 from agentpool_core.placement import Candidate, GenericQueue, Preference, Role, choose_shared
+from agentpool_core.shares import Shares
 from agentpool_gateway.membership.base import HostMember
 from agentpool_gateway.membership.flags import PoolFlags
 from agentpool_gateway.membership.placing import Placing
@@ -106,6 +107,8 @@ class PoolTable:
         """Requests that wait here for a host, or for its answer to come back to them."""
         self.placements: Placing[Host] = Placing()
         self._choices = 0
+        self.room = Shares(config.limits.capacity_queue_length)
+        """Places of requests that wait for room in the pool."""
         self._owners: dict[str, Host] = {}
         self._generic = GenericQueue()
         self._tiers: OrderedDict[str, Tier] = OrderedDict()

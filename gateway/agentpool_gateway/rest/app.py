@@ -12,7 +12,8 @@ import structlog
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from agentpool_core.errors import AgentPoolError, PermissionDenied
+from agentpool_core.errors import AgentPoolError, Overloaded, PermissionDenied
+from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.rest import page
 from agentpool_gateway.rest.events import SlowReader
 from agentpool_gateway.rest.exchange import JSON, ClientGone, Exchange
@@ -20,6 +21,7 @@ from agentpool_gateway.rest.handlers import UNAVAILABLE, Handlers
 from agentpool_gateway.rest.openapi import document
 from agentpool_gateway.rest.operations import Operation, placed
 from agentpool_gateway.rest.problems import MethodNotAllowed, PathNotFound
+from agentpool_gateway.rest.shedding import Refusal, sheds
 from agentpool_gateway.settings import is_loopback
 
 log = structlog.get_logger(__name__)
@@ -37,6 +39,7 @@ class RestApp:
         local_pages_only: refuse requests that web pages of other origins make a browser send; without
             authentication nothing else would keep them from the agents of whoever visits such a page.
         refused: told the code of each error that a request is answered with.
+        overload: refuses requests when there is too much to do.
     """
 
     def __init__(
@@ -45,9 +48,12 @@ class RestApp:
         ready: Callable[[], bool],
         local_pages_only: bool,
         refused: Callable[[str], None],
+        overload: Overload,
     ) -> None:
         self._ready = ready
         self._refused = refused
+        self._overload = overload
+        self._refusal = Refusal()
         self._local_pages_only = local_pages_only
         api = document()
         self._openapi = msgspec.json.encode(api)
@@ -75,14 +81,23 @@ class RestApp:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        exchange = Exchange(scope, receive, send)
+        if not sheds(scope):
+            await self._serve(Exchange(scope, receive, send))
+        elif self._overload.busy():
+            self._refused(Overloaded.code)
+            await self._refusal.send(scope, send)
+        else:
+            with self._overload.ticket() as ticket:
+                await self._serve(Exchange(scope, receive, send, ticket))
+
+    async def _serve(self, exchange: Exchange) -> None:
         try:
             if self._local_pages_only and not is_local(exchange.header(b"origin")):
                 raise PermissionDenied(
                     "The request comes from a web page of another origin.",
                     remedy="Use auth.mode jwt where browsers call the gateway.",
                 )
-            endpoint = self._find(scope)
+            endpoint = self._find(exchange.scope)
             await endpoint(exchange)
         except ClientGone:
             return

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from agentpool_core.errors import AgentPoolError, InvalidRequest, MalformedRequest, PayloadTooLarge
 from agentpool_gateway.admission.audit import AuditLine, HungUp, request_id
+from agentpool_gateway.dispatch.overload import Ticket
 from agentpool_gateway.rest.problems import headers_of, problem_of
 
 JSON = b"application/json"
@@ -26,8 +27,9 @@ WATCH_SECONDS = 0.05
 class Exchange:
     """A request and the way to answer it."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, ticket: Ticket | None = None) -> None:
         self.scope = scope
+        self.ticket = ticket
         self.arrived = asyncio.get_running_loop().time()
         self.started = False
         self._receive = receive

@@ -77,7 +77,7 @@ class Handlers:
         call = await self._call(exchange, entry, trace)
         async with (
             exchange.while_connected(),
-            aclosing(entry.pool.invoke(call, exchange.arrived)) as events,
+            aclosing(entry.pool.invoke(call, exchange.arrived, exchange.ticket)) as events,
         ):
             if "text/event-stream" in (exchange.header(b"accept") or ""):
                 seconds = call.timeout_seconds + STREAM_GRACE_SECONDS

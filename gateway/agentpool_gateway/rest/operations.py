@@ -66,6 +66,7 @@ COMMON: Problems = (
 )
 _BODY: Problems = (errors.MalformedRequest, errors.PayloadTooLarge)
 _PLACE: Problems = (
+    errors.Overloaded,
     errors.PoolExhausted,
     errors.PoolDisabled,
     errors.NoHost,
@@ -82,6 +83,7 @@ _PLACE: Problems = (
     errors.Unavailable,
 )
 _SERVE: Problems = (
+    errors.CircuitOpen,
     errors.InputRejected,
     errors.IdempotencyUnsupported,
     errors.ConcurrencyExceeded,

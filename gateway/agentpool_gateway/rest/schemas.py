@@ -10,13 +10,14 @@ import msgspec
 
 from agentpool_core.lifecycle import Tier
 from agentpool_core.names import MAX_NAME_CHARS
+from agentpool_core.resilience import BreakerState
 from agentpool_gateway.dispatch.call import Ended, ServedBy, Started
 from agentpool_gateway.dispatch.forgetting import Forgotten
 from agentpool_gateway.dispatch.stats import HostStats, PoolHealth, PoolStats
 from agentpool_gateway.rest.flag_schemas import FLAG_SCHEMAS
 from agentpool_gateway.rest.problems import Problem
 from agentpool_proto.v1.gateway_pb2 import GatewayTiming, Lease
-from agentpool_proto.v1.types_pb2 import Instance, LoadMetrics, Recovery
+from agentpool_proto.v1.types_pb2 import Breaker, Instance, LoadMetrics, Recovery
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Consistency = Literal["available", "strong"]
@@ -164,6 +165,16 @@ class LoadView(msgspec.Struct, frozen=True):
     last_updated: str | None
 
 
+class BreakerView(msgspec.Struct, frozen=True):
+    """The circuit breaker of an instance: CLOSED, OPEN (requests get 503 until `open_until`) or HALF_OPEN
+    (a few are tried). `reopenings`: trials in a row that failed."""
+
+    state: str
+    consecutive_failures: int
+    reopenings: int
+    open_until: str | None
+
+
 class InstanceView(msgspec.Struct, frozen=True):
     """One agent instance. Times are RFC 3339, null when there is none yet. `pinned`: its tier was chosen by
     hand. `load` is null where no host holds it, `recovery` unless it failed lately."""
@@ -189,6 +200,7 @@ class InstanceView(msgspec.Struct, frozen=True):
     pinned: bool
     load: LoadView | None
     recovery: RecoveryView | None
+    breaker: BreakerView
 
 
 class InstancesView(msgspec.Struct, frozen=True):
@@ -318,6 +330,7 @@ def instance_view(one: Instance) -> InstanceView:
         pinned=one.pinned,
         load=_load(one.load) if one.HasField("load") else None,
         recovery=_recovery(one.recovery) if one.HasField("recovery") else None,
+        breaker=_breaker(one.breaker),
     )
 
 
@@ -344,6 +357,11 @@ def lease_view(one: Lease) -> LeaseView:
         expires_at=datetime.fromtimestamp(one.expires_at, UTC).isoformat(timespec="milliseconds"),
         seconds_left=one.seconds_left,
     )
+
+
+def _breaker(one: Breaker) -> BreakerView:
+    state = one.state or BreakerState.CLOSED.value
+    return BreakerView(state, one.consecutive_failures, one.reopenings, _moment(one.open_until))
 
 
 def _recovery(one: Recovery) -> RecoveryView:

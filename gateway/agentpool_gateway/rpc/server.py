@@ -11,6 +11,8 @@ from grpc_reflection.v1alpha import reflection
 
 from agentpool_gateway.admission.gate import Gate
 from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_gateway.dispatch.overload import Overload
+from agentpool_gateway.rpc.shedding import Shedding
 from agentpool_gateway.rpc.state import StateService
 from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc
 from agentpool_rpc.channels import make_server
@@ -30,14 +32,22 @@ class RpcServer:
     Args:
         refused: told the code of each error that a call is answered with.
         imports: bounds the archives that are held in memory at one time.
+        max_calls: more at one time are refused by gRPC itself.
     """
 
     def __init__(
-        self, gate: Gate, refused: Callable[[str], None], imports: InFlight, tracing: Tracing | None
+        self,
+        gate: Gate,
+        refused: Callable[[str], None],
+        imports: InFlight,
+        overload: Overload,
+        max_calls: int,
+        tracing: Tracing | None,
     ) -> None:
-        self.server = make_server([ErrorInterceptor(refused)])
+        shedding = Shedding(overload, SERVICE, refused)
+        self.server = make_server([shedding, ErrorInterceptor(refused)], max_calls)
         self._health = HealthServicer()
-        service = StateService(gate, imports, tracing)
+        service = StateService(gate, imports, overload, tracing)
         gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(service, self.server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -18,6 +18,7 @@ from agentpool_gateway.admission.audit import AuditLine, request_id
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Part, ServedBy, Started
 from agentpool_gateway.dispatch.listing import ListQuery
+from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.rest.handlers import REQUEST
 from agentpool_gateway.rest.parsing import (
     parse_idempotency_key,
@@ -48,8 +49,9 @@ _raw = msgspec.json.Decoder(msgspec.Raw)
 class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     """AgentPoolGateway of gateway.proto."""
 
-    def __init__(self, gate: Gate, tracing: Tracing | None = None) -> None:
+    def __init__(self, gate: Gate, overload: Overload, tracing: Tracing | None = None) -> None:
         self._gate = gate
+        self._overload = overload
         self._tracing = tracing
 
     async def Invoke(  # the name is the protocol's
@@ -59,9 +61,9 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         arrived = asyncio.get_running_loop().time()
         answer: Ended | None = None
         line = line_of(context, "invoke", PoolVerb.INVOKE, privileged=False)
-        with self._span("Invoke", context, arrived) as span, line:
+        with self._overload.ticket() as ticket, self._span("Invoke", context, arrived) as span, line:
             entry, call = await self._call(request, context, line, span)
-            async with aclosing(entry.pool.invoke(call, arrived)) as events:
+            async with aclosing(entry.pool.invoke(call, arrived, ticket)) as events:
                 async for event in events:
                     if type(event) is Ended:
                         answer = event
@@ -84,9 +86,9 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         """One request, its events as they come."""
         arrived = asyncio.get_running_loop().time()
         line = line_of(context, "invoke", PoolVerb.INVOKE, privileged=False)
-        with self._span("InvokeStream", context, arrived) as span, line:
+        with self._overload.ticket() as ticket, self._span("InvokeStream", context, arrived) as span, line:
             entry, call = await self._call(request, context, line, span)
-            async with aclosing(entry.pool.invoke(call, arrived)) as events:
+            async with aclosing(entry.pool.invoke(call, arrived, ticket)) as events:
                 async for event in events:
                     yield _event(event)
 

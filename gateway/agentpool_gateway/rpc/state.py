@@ -11,6 +11,7 @@ from agentpool_core.archive import archive_bytes
 from agentpool_core.errors import MalformedRequest, PayloadTooLarge
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.rest.handlers import ARCHIVE_SECONDS, FORGET_SECONDS, MAX_FORGET_SECONDS
 from agentpool_gateway.rest.parsing import parse_name
 from agentpool_gateway.rpc.service import Context, GatewayService, line_of
@@ -29,8 +30,10 @@ class StateService(GatewayService):
         imports: bounds the archives that are held in memory at one time.
     """
 
-    def __init__(self, gate: Gate, imports: InFlight, tracing: Tracing | None = None) -> None:
-        super().__init__(gate, tracing)
+    def __init__(
+        self, gate: Gate, imports: InFlight, overload: Overload, tracing: Tracing | None = None
+    ) -> None:
+        super().__init__(gate, overload, tracing)
         self._imports = imports
 
     async def ExportInstance(  # the name is the protocol's

@@ -15,7 +15,15 @@ import structlog
 from agentpool_core.errors import AgentPoolError
 from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
-from agentpool_operator.plan.views import AwaitedView, HeldView, HostView, LoadView, RecoveryView
+from agentpool_core.resilience import BreakerState
+from agentpool_operator.plan.views import (
+    AwaitedView,
+    BreakerView,
+    HeldView,
+    HostView,
+    LoadView,
+    RecoveryView,
+)
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
 from agentpool_rpc.cancellation import heed_cancellation
 from agentpool_rpc.channels import open_channel
@@ -207,6 +215,7 @@ class HostLink:
             declared_uid=one.declared_uid,
             pinned=one.pinned,
             recovery=recovery_view(one),
+            breaker=breaker_view(one),
             total_requests=one.total_requests,
             last_used_at=one.last_used_at,
         )
@@ -341,6 +350,13 @@ def load_view(status: host_pb2.HostStatus) -> LoadView | None:
         load.completions_per_second,
         load.latency_p99_ms if load.HasField("latency_p99_ms") else None,
     )
+
+
+def breaker_view(one: types_pb2.Instance) -> BreakerView | None:
+    """What a host says of an instance's circuit breaker; None: it is closed."""
+    if not one.HasField("breaker") or one.breaker.state in ("", BreakerState.CLOSED):
+        return None
+    return BreakerView(one.breaker.consecutive_failures)
 
 
 def _notable(view: HostView | None) -> tuple[Any, ...]:

@@ -92,6 +92,14 @@ class RecoveryView:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerView:
+    """The circuit breaker of an instance, when it is not closed. Trials are no news: they end each wait, and
+    closing it or another wait follows."""
+
+    failures: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class HeldView:
     """One instance as a host reports it."""
 
@@ -109,6 +117,8 @@ class HeldView:
     pinned: bool = False
     """Its tier was chosen by hand."""
     recovery: RecoveryView | None = None
+    breaker: BreakerView | None = None
+    """None: requests are let through, and it never was otherwise as far as its host tells."""
     total_requests: int = field(default=0, compare=False)
     last_used_at: float = field(default=0.0, compare=False)
     """Load alone makes no difference between two views: it is no news."""

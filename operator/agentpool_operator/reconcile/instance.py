@@ -37,6 +37,8 @@ from agentpool_operator.reconcile.found import (
     wanted_tier,
 )
 from agentpool_operator.reconcile.parts import Parts
+from agentpool_operator.report.budget import Budget
+from agentpool_operator.report.circuits import circuit_change, circuit_only, lingers
 from agentpool_operator.report.conditions import Problem
 from agentpool_operator.report.instance import InstanceReport, instance_status, strategy_change
 from agentpool_operator.report.pool import BUSY_SECONDS, shown_state
@@ -48,6 +50,8 @@ WAIT_SECONDS = 2.0
 """When nothing can be done yet: no host is ready. Most of what is waited for also makes an event."""
 RETRY_SECONDS = 5.0
 """After a host refused."""
+CIRCUIT_BURST, CIRCUIT_PER_SECOND = 10, 0.5
+"""Writes of one pool that only tell of breakers."""
 MAX_CALLS = 4
 """Calls of one run: written down, moved, activated in its new place."""
 
@@ -57,6 +61,7 @@ class InstanceReconciler:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._budgets: dict[tuple[str, str], Budget] = {}
 
     async def __call__(self, key: Key) -> float | None:
         """Bring an instance on; see `queue.Reconcile`."""
@@ -157,7 +162,9 @@ class InstanceReconciler:
                 f" or raise tiers.{ref.tier.lower()}.quota.memory of its pool.",
             )
         report = self._report_of(ref, found, tier, wanted, problem, activates)
-        await self._write(body, report)
+        put_off = await self._write(body, report)
+        lingering = lingers(body.get("status") or {}, report.breaker, self._parts.wall())
+        again = min((one for one in (again, put_off, lingering) if one), default=None)
         if found.held is None and report.state in RESIDENT:
             # A host that is not connected holds it, or did: that its pod goes makes no event for it.
             again = min(again or RETRY_SECONDS, RETRY_SECONDS)
@@ -321,21 +328,27 @@ class InstanceReconciler:
             satisfied,
             problem,
             last_failure(found),
+            held.breaker if held is not None else None,
         )
 
-    async def _write(self, body: Object, report: InstanceReport) -> None:
+    async def _write(self, body: Object, report: InstanceReport) -> float | None:
+        """Write the status, if it differs; after how many seconds to try again, when it was put off."""
         before = body.get("status") or {}
         after = instance_status(before, report, self._parts.wall())
         if before == after:
-            return
+            return None
         metadata = body["metadata"]
+        if circuit_only(before, after) and (wait := self._budget(body).take(self._parts.clock())) > 0:
+            return max(wait, 1.0)
         identity = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
         status = {"metadata": identity, "status": after}
         written = await self._parts.cluster.apply(INSTANCES, metadata["namespace"], status, "status")
         self._parts.instance_seen(written)
-        changed = strategy_change(before, report)
-        if changed is not None:
-            await self._parts.recorder.tell(INSTANCES, body, changed.reason, changed.message, warning=True)
+        for changed in (strategy_change(before, report), circuit_change(before, report.breaker)):
+            if changed is not None:
+                await self._parts.recorder.tell(
+                    INSTANCES, body, changed.reason, changed.message, warning=True
+                )
         if report.problem is not None:
             await self._parts.recorder.tell(
                 INSTANCES, body, report.problem.reason, report.problem.message, warning=True
@@ -343,3 +356,11 @@ class InstanceReconciler:
         elif before.get("state") != after["state"] and report.state in (State.PAUSED, State.TERMINATED):
             note = f"The instance is {report.state} {report.reason}".strip() + "."
             await self._parts.recorder.tell(INSTANCES, body, report.state.value.capitalize(), note)
+        return None
+
+    def _budget(self, body: Object) -> Budget:
+        """Of the writes of one pool that only tell of breakers: many of them open for one reason."""
+        pool = (body["metadata"]["namespace"], body["spec"]["pool"])
+        for gone in self._budgets.keys() - set(self._parts.cache.pools) - {pool}:
+            del self._budgets[gone]
+        return self._budgets.setdefault(pool, Budget(CIRCUIT_BURST, CIRCUIT_PER_SECOND))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from agentpool_core.lifecycle import State
 from agentpool_operator.plan.views import HeldView, HostView, RecoveryView
@@ -26,14 +26,18 @@ def words(recovery: RecoveryView) -> str:
     return f"{recovery.cause}: {recovery.message} Failures lately: {recovery.failures}."
 
 
+def some_of(ids: Sequence[str]) -> str:
+    """A few of them, for people."""
+    return ", ".join(sorted(ids)[:SHOWN]) + (" .." if len(ids) > SHOWN else "")
+
+
 def failing(hosts: Iterable[HostView]) -> Condition:
     """The pool's condition InstancesFailing."""
     down = [one for host in hosts for one in host.instances.values() if is_down(one.state, one.recovery)]
     left = sum(1 for one in down if one.recovery is not None and one.recovery.escalated)
     if not down:
         return Condition("InstancesFailing", False, "NoneFails")
-    some = ", ".join(sorted(one.id for one in down)[:SHOWN]) + (" .." if len(down) > SHOWN else "")
-    message = f"{len(down)} instances failed and are not back: {some}."
+    message = f"{len(down)} instances failed and are not back: {some_of([one.id for one in down])}."
     if left:
         message += f" {left} of them are left alone; mend the cause, then resume them."
     return Condition("InstancesFailing", True, "Escalated" if left else "Recovering", message)

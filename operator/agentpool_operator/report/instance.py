@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentpool_core.lifecycle import State, Tier
-from agentpool_operator.plan.views import RecoveryView
+from agentpool_operator.plan.views import RESIDENT, BreakerView, RecoveryView
+from agentpool_operator.report.circuits import circuit
 from agentpool_operator.report.conditions import Condition, Problem, kstatus, merged
 from agentpool_operator.report.failures import is_down, words
 
@@ -20,6 +21,7 @@ class InstanceReport:
     Attributes:
         state: as its host or the store tells; CREATED for one that nobody used yet.
         recovery: its last failure and what is done about it; None: there was none lately.
+        breaker: its circuit breaker; None: it is closed.
         satisfied: whether that is what its spec wants.
         problem: why it is not; None: it is under way, or nothing is wanted.
     """
@@ -35,6 +37,7 @@ class InstanceReport:
     satisfied: bool = True
     problem: Problem | None = None
     recovery: RecoveryView | None = None
+    breaker: BreakerView | None = None
 
 
 def instance_status(before: Mapping[str, Any], report: InstanceReport, now: float) -> dict[str, Any]:
@@ -46,6 +49,7 @@ def instance_status(before: Mapping[str, Any], report: InstanceReport, now: floa
     shown = report.state.value + (f" ({report.reason})" if report.reason else "")
     conditions = kstatus(problem, under_way, f"{shown}.")
     conditions += _recovery(before, report)
+    conditions += circuit(before, report.breaker, report.state in RESIDENT, now)
     return {
         "observedGeneration": report.generation,
         "conditions": merged(before.get("conditions") or (), conditions, report.generation, now),

@@ -11,6 +11,7 @@ from typing import Any
 from agentpool_core.config import EffectivePool
 from agentpool_core.lifecycle import State
 from agentpool_operator.plan.views import RESIDENT, HeldView, HostView, PodView, Trouble
+from agentpool_operator.report.circuits import CIRCUITS_OPEN, circuits
 from agentpool_operator.report.conditions import Condition, Problem, kstatus, merged
 from agentpool_operator.report.failures import failing
 from agentpool_operator.report.scaling import ScalingReport, scaling_condition, scaling_status
@@ -208,7 +209,8 @@ def _others(report: PoolReport, problems: Sequence[Problem]) -> list[Condition]:
         "StoreReady", not report.store, "Unsafe" if report.store else "Ready", " ".join(report.store)
     )
     scaling = [scaling_condition(report.scaling)] if report.scaling is not None else []
-    return [warm, store, lost, failing(report.hosts.values()), *scaling]
+    hosts = report.hosts.values()
+    return [warm, store, lost, failing(hosts), circuits(hosts), *scaling]
 
 
 _COUNTS = frozenset({"resident", "instances", "generic"})
@@ -240,5 +242,7 @@ def _essence(condition: Mapping[str, Any]) -> tuple[Any, ...]:
     made is such a word, too; that they cannot be is not."""
     generation, kind = condition.get("observedGeneration"), condition.get("type")
     if kind == "WarmupComplete" and condition.get("reason") in ("Complete", "Progressing"):
+        return kind, generation
+    if kind == CIRCUITS_OPEN:
         return kind, generation
     return kind, condition.get("status"), condition.get("reason"), generation

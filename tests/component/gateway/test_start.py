@@ -140,5 +140,5 @@ async def test_more_requests_than_it_may_hold_are_refused_at_once(
         over.set()
         assert (await first).status_code == 200
         assert (await client.post("/api/v1/pool/invoke", json=body())).status_code == 200
-    assert (second.status_code, second.json()["code"]) == (503, "Unavailable")
+    assert (second.status_code, second.json()["code"]) == (503, "Overloaded")
     assert second.headers["retry-after"] == "1"

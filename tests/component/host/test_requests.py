@@ -66,7 +66,7 @@ async def test_projects_have_instances_of_their_own() -> None:
 
 
 async def test_permits_are_exact() -> None:
-    async with host_pod(pool_config(agent=COUNTER, concurrent=2)) as pod:
+    async with host_pod(pool_config(agent=COUNTER, concurrent=2, limits={"queue_seconds": 0})) as pod:
         await pod.client.invoke("t", "p", "get")
         results = await asyncio.gather(
             *(pod.client.invoke("t", "p", {"sleep": 0.3}) for _ in range(5)), return_exceptions=True

@@ -72,7 +72,7 @@ async def test_eviction_does_not_refill_the_bucket(spine: Spine) -> None:
 
 
 async def test_all_permits_taken(spine: Spine) -> None:
-    slow = asyncio.create_task(spine.invoke("busy", {"sleep": 2}))
+    slow = asyncio.create_task(spine.invoke("busy", {"sleep": 6}))
     await asyncio.sleep(0.5)
     problem(await spine.invoke("busy", "get"), 429, "ConcurrencyExceeded")
     assert (await by_grpc(spine, "busy", "get")).code == "ConcurrencyExceeded"
@@ -80,7 +80,7 @@ async def test_all_permits_taken(spine: Spine) -> None:
 
 
 async def test_a_pool_full_of_busy_instances(spine: Spine) -> None:
-    slow = [asyncio.create_task(spine.invoke(f"busy-{number}", {"sleep": 3})) for number in range(2)]
+    slow = [asyncio.create_task(spine.invoke(f"busy-{number}", {"sleep": 7})) for number in range(2)]
     await asyncio.sleep(0.7)
     document = problem(await spine.invoke("third", "get"), 503, "PoolExhausted")
     assert document["retryable"]

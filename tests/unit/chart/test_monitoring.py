@@ -139,7 +139,7 @@ def test_every_metric_but_the_processes_own_is_seen_somewhere_or_is_a_detail() -
     used = {SERIES[name].name for _, query in QUERIES for name in read(query).metrics}
     details = {
         *("agent_pool_memory_bytes", "agent_pool_cpu_percent", "agent_pool_pools"),
-        *("agent_pool_operator_api_request_seconds",),
+        *("agent_pool_operator_api_request_seconds", "agent_pool_circuit_breaker_state"),
         *("agent_pool_leases_total", "agent_pool_leased_requests_total", "agent_pool_lease_held_seconds"),
     }
     rest = {one.name for one in SERIES.values() if not one.name.startswith((PROCESS, "agent_pool_host_"))}

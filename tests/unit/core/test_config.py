@@ -41,6 +41,10 @@ PROMISED = {
         "state_bytes": 8388608,
         "creation_timeout_seconds": 30.0,
         "request_timeout_seconds": 60.0,
+        "queue_length": 10,
+        "queue_seconds": 1.0,
+        "capacity_queue_length": 200,
+        "capacity_seconds": 15.0,
     },
     "checkpoint": {
         "storage": "Redis",
@@ -50,6 +54,13 @@ PROMISED = {
     },
     "health": {"interval_seconds": 30.0, "timeout_seconds": 10.0},
     "recovery": {"enabled": True, "max_failures_per_hour": 5, "pattern_window_minutes": 60},
+    "circuit_breaker": {
+        "enabled": True,
+        "failure_threshold": 5,
+        "reset_timeout_seconds": 30.0,
+        "half_open_max_requests": 3,
+        "max_reset_timeout_seconds": 600.0,
+    },
     "isolation": {"required": (), "network": "None", "subprocesses": False},
     "scaling": {
         "enabled": False,
@@ -127,6 +138,8 @@ OTHER = {
     "AGENT_POOL_HEALTH_CHECK_TIMEOUT": ("2", "health.timeout_seconds", 2.0),
     "AGENT_POOL_ENABLE_HA": ("false", "recovery.enabled", False),
     "AGENT_POOL_MAX_FAILURES_PER_HOUR": ("9", "recovery.max_failures_per_hour", 9),
+    "AGENT_POOL_CIRCUIT_FAILURE_THRESHOLD": ("2", "circuit_breaker.failure_threshold", 2),
+    "AGENT_POOL_CIRCUIT_RESET_TIMEOUT": ("0.5", "circuit_breaker.reset_timeout_seconds", 0.5),
     "AGENT_POOL_PATTERN_DETECTION_WINDOW": ("15", "recovery.pattern_window_minutes", 15),
     "AGENT_POOL_ENABLE_AUTO_SCALING": ("true", "scaling.enabled", True),
     "AGENT_POOL_SCALE_UP_THRESHOLD": ("0.7", "scaling.scale_up_threshold", 0.7),

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from agentpool_core.errors import DeadlineExceeded, NotOwner
+from agentpool_core.errors import DeadlineExceeded, NoHost, NotOwner, PoolExhausted
 from agentpool_core.names import Incarnation
 from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.membership.base import HostMember, PoolMember, PoolName
@@ -141,6 +141,45 @@ async def test_a_silent_holder_is_left_as_soon_as_its_end_is_proven() -> None:
     link, token = await waiting
     assert link.host is world.here
     assert world.verifier.verify(token, str(HERE), Verb.INVOKE).ended == {OWNER}
+
+
+async def test_only_so_many_wait_for_room_and_no_tenant_has_all_places() -> None:
+    world = World(proven=True)
+    world.table.configure(effective_pool({"limits": {"capacityQueueLength": 5}}))
+    world.table.remove(world.owner, 0.0)
+    world.table.remove(world.here, asyncio.get_running_loop().time())
+
+    def journey(tenant: str) -> Journey:
+        deadline = time.monotonic() + 60
+        return Journey(world.fleet, world.table, "new", deadline, tenant_id=tenant)
+
+    journeys = [journey("acme") for _ in range(6)]
+    tasks = [asyncio.create_task(one.next_host()) for one in journeys]
+    await asyncio.sleep(0.01)
+    refused = [task for task in tasks if task.done()]
+    assert len(refused) == 2, "four fifths of the places"
+    for task in refused:
+        with pytest.raises(PoolExhausted) as caught:
+            task.result()
+        assert caught.value.retry_after_seconds == 1.0
+    journeys.append(journey("calm"))
+    tasks.append(asyncio.create_task(journeys[-1].next_host()))
+    await asyncio.sleep(0.01)
+    assert (tasks[-1].done(), world.table.room.taken) == (False, 5)
+    for task, one in zip(tasks, journeys, strict=True):
+        task.cancel()
+        one.settled()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert world.table.room.taken == 0
+
+
+async def test_where_nobody_is_to_wait_a_missing_host_is_told_at_once() -> None:
+    world = World(proven=True)
+    world.table.configure(effective_pool({"limits": {"capacitySeconds": 0}}))
+    world.table.remove(world.owner, 0.0)
+    world.table.remove(world.here, asyncio.get_running_loop().time())
+    with pytest.raises(NoHost):
+        await Journey(world.fleet, world.table, "new", time.monotonic() + 60).next_host()
 
 
 async def test_a_holder_that_is_back_is_gone_to() -> None:

@@ -120,11 +120,15 @@ CASES = [
     ),
     ("a full host is left", Attempt(FULL, others=True), Step.ELSEWHERE, ""),
     (
-        "the last full host that is asked decides",
+        "after the last full host that is asked it waits for room",
         Attempt(FULL, others=True, exhausted=MAX_EXHAUSTED),
-        Step.FAIL,
-        "PoolExhausted",
+        Step.WAIT,
+        "",
     ),
+    ("a full pool that stays full", Attempt(FULL, waited_seconds=1.0), Step.FAIL, "PoolExhausted"),
+    ("a full pool that nobody is to wait for", Attempt(FULL, queue_seconds=0.0), Step.FAIL, "PoolExhausted"),
+    ("a host that nobody is to wait for", Attempt(OTHER_TIER, capacity_seconds=0.0), Step.FAIL, "NoHost"),
+    ("an open breaker", Attempt(errors.CircuitOpen("open"), others=True), Step.FAIL, "CircuitOpen"),
     ("a host of another tier is left", Attempt(OTHER_TIER, others=True), Step.ELSEWHERE, ""),
     ("a host of the right tier may be on its way", Attempt(OTHER_TIER), Step.WAIT, ""),
     (
@@ -141,7 +145,7 @@ CASES = [
         Step.FAIL,
         "HostTooOld",
     ),
-    ("the only full host decides", Attempt(FULL), Step.FAIL, "PoolExhausted"),
+    ("the only full host may have room soon", Attempt(FULL), Step.WAIT, ""),
     ("lost ownership before accepted is tried again", Attempt(errors.OwnershipLost("lost")), Step.WAIT, ""),
     ("a host that does not know us has restarted", Attempt(UNAUTHENTICATED), Step.WAIT, ""),
     (

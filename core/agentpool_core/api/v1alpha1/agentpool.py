@@ -16,7 +16,9 @@ from pydantic import AfterValidator, Field, model_validator
 from agentpool_core.api.problems import BadValue
 from agentpool_core.api.quantity import Cpu, Memory
 from agentpool_core.api.v1alpha1.balancing import BalancingSpec
+from agentpool_core.api.v1alpha1.fields import Number, Positive, Seconds, Switch
 from agentpool_core.api.v1alpha1.flags import FeatureFlags
+from agentpool_core.api.v1alpha1.limits import CircuitBreakerSpec, LimitsSpec
 from agentpool_core.api.v1alpha1.meta import Name, Part, Resource
 from agentpool_core.api.v1alpha1.scaling import ScalingSpec
 from agentpool_core.api.v1alpha1.status import AgentPoolStatus
@@ -56,12 +58,6 @@ def _entrypoint(text: str) -> str:
             remedy="Write package.module:Class, for example agentpool_agent.agents.librarian:Librarian.",
         )
     return text
-
-
-Number = Annotated[int, Field(strict=True, ge=0)]
-Positive = Annotated[int, Field(strict=True, ge=1)]
-Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-Switch = Annotated[bool, Field(strict=True)]
 
 
 _IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,510}")
@@ -196,29 +192,6 @@ class WarmupSpec(Part):
     )
 
 
-class LimitsSpec(Part):
-    """Bounds of the pool and of single requests."""
-
-    max_instances: Positive | None = Field(
-        default=None, description="Resident instances of all tiers together, a cap at run time."
-    )
-    min_instances: Number | None = Field(
-        default=None, description="Idle clean-up leaves at least this many resident instances on a host."
-    )
-    max_instances_per_tenant: Positive | None = Field(
-        default=None, description="Resident instances of one tenant; unset: no such cap."
-    )
-    input_bytes: Positive | None = Field(default=None, description="Largest input of a request, in bytes.")
-    answer_bytes: Positive | None = Field(default=None, description="Largest answer, in bytes.")
-    state_bytes: Positive | None = Field(default=None, description="Largest state of an instance, in bytes.")
-    creation_timeout_seconds: Seconds | None = Field(
-        default=None, description="Time for an agent's constructor, setup and restore."
-    )
-    request_timeout_seconds: Seconds | None = Field(
-        default=None, description="Time for a request that brings no deadline of its own."
-    )
-
-
 class CheckpointSpec(Part):
     """How state is kept."""
 
@@ -311,6 +284,9 @@ class AgentPoolSpec(Part):
     checkpoint: CheckpointSpec | None = Field(default=None, description="How state is kept.")
     health: HealthSpec | None = Field(default=None, description="How hosts look after their workers.")
     recovery: RecoverySpec | None = Field(default=None, description="What happens to a failing instance.")
+    circuit_breaker: CircuitBreakerSpec | None = Field(
+        default=None, description="When requests of a failing instance are refused at once."
+    )
     tiering: TieringSpec | None = Field(default=None, description="How tiers follow traffic.")
     balancing: BalancingSpec | None = Field(default=None, description="Which shared host gets what.")
     scaling: ScalingSpec | None = Field(default=None, description="How many shared pods there are.")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpool_agent.host.quota import RateBucket, check_permit
+from agentpool_agent.host.quota import BUCKET_BYTES, RateBucket, permits_taken
 from agentpool_core.errors import ConcurrencyExceeded, RateExceeded
 
 
@@ -73,7 +73,21 @@ def test_never_more_than_capacity_plus_what_came_back(per_minute: int, gaps: lis
     assert taken <= per_minute + now * per_minute / 60 + 1e-6
 
 
-def test_permits_are_counted_exactly() -> None:
-    check_permit(4, 5)
-    with pytest.raises(ConcurrencyExceeded):
-        check_permit(5, 5)
+def test_a_look_at_the_bucket_uses_nothing() -> None:
+    bucket = RateBucket.full(1, 0.0)
+    bucket.check(0.0)
+    bucket.take(0.0)
+    with pytest.raises(RateExceeded):
+        bucket.check(0.0)
+
+
+def test_what_travels_behind_a_bucket_does_not_change_it() -> None:
+    packed = RateBucket(10, 4.0, 5.0).pack()
+    assert len(packed) == BUCKET_BYTES
+    assert RateBucket.unpack(packed + b"more", 10, 5.0) == RateBucket(10, 4.0, 5.0)
+
+
+def test_who_finds_no_permit_is_told_when_to_come_back() -> None:
+    refusal = permits_taken(5)
+    assert isinstance(refusal, ConcurrencyExceeded)
+    assert (refusal.http_status, refusal.retry_after_seconds) == (429, 1.0)
