@@ -2,10 +2,11 @@
 """How many requests may be on their way to their hosts at one time, found out by how long that takes.
 
 The time from a request's arrival until its host has accepted it is that of the gateway's and the host's own
-work and queues: the agent's time is not in it, nor is a first activation. While even the quickest request of
-an interval takes longer than the target there is a standing queue, which adds time to every request and
+work and queues: the agent's time is not in it, nor is a start. If even the quickest request of an interval,
+and of the next, takes longer than the target, there is a standing queue, which adds time to every request and
 serves nobody sooner. Told by the minimum and by interval, as in CoDel (RFC 8289, section 3.2: target 5 ms,
-interval 100 ms), so that a burst, or some slow instances, do not count.
+interval 100 ms), so that a burst, or some slow instances, do not count. What a request takes when hardly
+any other is under way is what network and machine cost; the target is at least twice that.
 
 The limit then follows the gradient of Envoy's adaptive concurrency filter, after Netflix' concurrency-limits:
 
@@ -27,6 +28,13 @@ STEEPEST = 0.1
 """The smallest factor of one interval."""
 GROWTH = 4
 """Without a standing queue the limit grows by such a part at least, so that it is back within seconds."""
+BAD_INTERVALS = 2
+"""So many in a row make a standing queue: a burst is over by then."""
+FEW = 4
+"""With so many under way at most, nobody waits for another: the time is that of network and machine."""
+BASE_GROWTH = 1.1
+"""What was learned of them goes up slowly, for one slow request may have been alone; and down at once."""
+BASE_MOST_SECONDS = 0.1
 STALE_SECONDS = 2.0
 """After so long without an interval that counted, what was learned is forgotten."""
 
@@ -38,7 +46,7 @@ class AdaptiveLimit:
     Attributes:
         floor: never less: below it there would be nothing to do while an answer is on its way.
         ceiling: never more, and the limit while nothing is known: the largest burst.
-        target_seconds: the queueing that is wanted at most.
+        target_seconds: the queueing that is wanted at most, where network and machine cost less than half.
         limit: requests at one time.
     """
 
@@ -50,6 +58,8 @@ class AdaptiveLimit:
     _least: float = float("inf")
     _samples: int = 0
     _peak: int = 0
+    _bad: int = 0
+    _base: float = 0.0
 
     def __post_init__(self) -> None:
         self.floor = min(self.floor, self.ceiling)
@@ -68,7 +78,7 @@ class AdaptiveLimit:
     def refresh(self, now: float) -> None:
         """Forget what was learned, if nothing was heard for long; to be called before a refusal."""
         if now - self._began >= STALE_SECONDS:
-            self.limit = self.ceiling
+            self.limit, self._bad = self.ceiling, 0
             self._restart(now)
 
     def _conclude(self, now: float) -> None:
@@ -76,14 +86,23 @@ class AdaptiveLimit:
             # The interval began before a pause; what it says is of two times.
             self.refresh(now)
             return
-        if self._samples >= MIN_SAMPLES and self._least > self.target_seconds:
-            factor = max(self.target_seconds / self._least, STEEPEST)
+        self._learn()
+        target = max(self.target_seconds, 2 * self._base)
+        over = self._least > target
+        self._bad = self._bad + 1 if over and self._samples >= MIN_SAMPLES else 0
+        if self._bad >= BAD_INTERVALS:
+            factor = max(target / self._least, STEEPEST)
             # From what was under way: a limit that nobody came near says nothing.
             base = min(self.limit, max(self._peak, self.floor))
             self.limit = max(self.floor, int(base * factor) + isqrt(base))
-        elif self._least <= self.target_seconds:
+        elif not over:
             self.limit = min(self.ceiling, self.limit + max(isqrt(self.limit), self.limit // GROWTH, 1))
         self._restart(now)
+
+    def _learn(self) -> None:
+        if self._samples and self._peak <= FEW:
+            slowest = min(max(self._base, self.target_seconds / 10) * BASE_GROWTH, BASE_MOST_SECONDS)
+            self._base = min(self._least, slowest)
 
     def _restart(self, now: float) -> None:
         self._began, self._least, self._samples, self._peak = now, float("inf"), 0, 0

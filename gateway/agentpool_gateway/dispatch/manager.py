@@ -283,6 +283,8 @@ class PoolManager:
         self, ticket: Ticket, journey: Journey, link: HostLink, call: InvokeCall, accepted: Accepted
     ) -> None:
         journey.settled()
+        # A start takes its own time, and says nothing of how busy gateway and host are.
+        self._overload.placed(ticket, not accepted.activated)
         self._overload.accepted(ticket)
         # The next request goes to the same host, even before the host's report arrives.
         if self.table.owner(accepted.instance_id) is not link.host:

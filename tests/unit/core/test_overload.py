@@ -143,3 +143,24 @@ def test_the_limit_stays_within_its_bounds(
         now += gap
         limit.observe(seconds, pending, now)
         assert min(floor, ceiling) <= limit.limit <= ceiling
+
+
+def test_one_slow_moment_is_no_standing_queue() -> None:
+    limit = AdaptiveLimit(floor=16, ceiling=500)
+    for start in range(20):
+        for _ in range(24):
+            limit.observe(0.08, 24, float(start))
+        limit.observe(0.001, 2, start + 0.5)
+    assert limit.limit == 500
+
+
+def test_a_far_host_is_no_busy_one() -> None:
+    limit, now = AdaptiveLimit(floor=16, ceiling=500), 0.0
+    for pending in [1] * 1000 + [60] * 1000:
+        now += 0.01
+        limit.observe(0.03, pending, now)
+    assert limit.limit == 500
+    for _ in range(100):
+        now += 0.01
+        limit.observe(0.3, 60, now)
+    assert limit.limit < 60
