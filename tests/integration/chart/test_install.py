@@ -40,12 +40,20 @@ def ensure_namespaces(api: ApiServer, names: Iterable[str]) -> None:
         assert answer.status_code in (201, 409), answer.text
 
 
+def known(one: Object) -> bool:
+    """Whether the server knows the kind: monitors need the definitions of a Prometheus operator."""
+    return one["kind"] != "CustomResourceDefinition" and not one["apiVersion"].startswith(
+        "monitoring.coreos.com/"
+    )
+
+
 def install(api: ApiServer, found: tuple[Object, ...]) -> list[str]:
-    """Create everything but the definitions, which are there; what was refused, with the server's words."""
+    """Create everything but the definitions, which are there, and what needs definitions of others; what was
+    refused, with the server's words."""
     ensure_namespaces(api, {one["metadata"].get("namespace", SYSTEM) for one in found})
     refused = []
     for one in sorted(found, key=lambda one: one["kind"] not in ORDER):
-        if one["kind"] == "CustomResourceDefinition":
+        if not known(one):
             continue
         answer = api.create(collection(one), dict(one))
         if answer.status_code != 201:
@@ -55,7 +63,7 @@ def install(api: ApiServer, found: tuple[Object, ...]) -> list[str]:
 
 def remove(api: ApiServer, found: tuple[Object, ...]) -> None:
     for one in found:
-        if one["kind"] != "CustomResourceDefinition":
+        if known(one):
             api.client.delete(f"{collection(one)}/{one['metadata']['name']}")
 
 

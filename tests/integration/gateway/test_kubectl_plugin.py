@@ -91,6 +91,7 @@ def test_doctor_finds_what_an_empty_cluster_lacks(kubectl: Kubectl, api: ApiServ
         "redis": "OK",
         f"pool {TEAM}/waiting": "PROBLEM",
         "rights of kubectl's user": "OK",
+        "audited rights of kubectl's user": "OK",
         "way to the gateway": "UNKNOWN",
     }
     assert "not looked at" in found[f"pool {TEAM}/waiting"]["text"]
