@@ -27,6 +27,7 @@ from agentpool_operator.kube.kinds import (
     LEASES,
     POOLS,
     SECRETS,
+    Conflict,
     Kind,
     KubeError,
     Object,
@@ -181,11 +182,14 @@ class Lane:
     async def pool(self, spec: Mapping[str, Any], name: str = POOL) -> Object:
         """Make the pool, or change its spec."""
         body = manifest(spec, name=name)
-        present = await self.client.get(POOLS, self.name, name)
-        if present is None:
-            return await self.mirror.create(POOLS, self.name, body)
-        body["metadata"] = {**present["metadata"], "managedFields": None}
-        return await self.mirror.replace(POOLS, self.name, body)
+        while (present := await self.client.get(POOLS, self.name, name)) is not None:
+            body["metadata"] = {**present["metadata"], "managedFields": None}
+            try:
+                return await self.mirror.replace(POOLS, self.name, body)
+            except Conflict:
+                # The operator wrote the status in between.
+                continue
+        return await self.mirror.create(POOLS, self.name, body)
 
     async def instance(self, name: str, **spec: Any) -> Object:
         """Declare an instance, or change its spec."""

@@ -20,6 +20,7 @@ from agentpool_core.api import AgentPool, read_object
 from agentpool_core.config import resolve
 from agentpool_core.errors import InvalidRequest
 from agentpool_operator.kube.kinds import POOLS, KubeError, Object
+from agentpool_operator.plan.views import Trouble
 from faults.findings import Findings
 from faults.lane import BROKEN, CONVERGE_SECONDS, POOL, Lane, until
 from faults.schema import Field, Mutation, mutate, nodes
@@ -37,6 +38,7 @@ LARGE = {("tiers", "warm", "replicas"): 4, ("warmup", "count"): 4, ("warmup", "m
 """Fields that make pods, and how many pods a live pool may make."""
 TROUBLE_SECONDS = 30.0
 SHOW_SECONDS = 15.0
+INVALID = "ConfigurationInvalid"
 MISTAKES: tuple[Mapping[str, Any], ...] = (
     {"agent": {"entrypoint": "agentpool_agent.agents.echo:Echo", "image": BROKEN}},
     {"agent": {"entrypoint": "other.module:Agent", "image": BROKEN}, "warmup": {"count": 2}},
@@ -171,16 +173,33 @@ class Live:
             await self._apply(changed)
         except KubeError:
             return
-        self.spec = changed
         self.steps += 1
         self.findings.tried["mutations applied live"] += 1
         try:
             await self._settled()
+            told = await self._told()
+            if INVALID in told or Trouble.REFUSED in told:
+                await self._taken_back(mutation, told, before)
+            else:
+                self.spec = changed
+                await self._consistent(mutation, before)
         except TimeoutError:
             self.findings.violate(str(mutation), f"does not settle: {await self._told()}")
-        else:
-            await self._consistent(mutation, before)
         self.crashed(str(mutation))
+
+    async def _taken_back(self, mutation: Mutation, told: str, before: str) -> None:
+        """What admission cannot know to be wrong is told by a condition, and mended by the spec of before.
+
+        The operator's own refusal changes nothing; the API server's, of a pod, comes when others were made.
+        """
+        self.findings.tried["refused live, told by a condition"] += 1
+        if INVALID in told and await self._shown() != before:
+            self.findings.violate(f"consistency: {mutation}", "is refused, and yet something changed")
+        await self._apply(self.spec)
+        await self._settled()
+        told = await self._told()
+        if INVALID in told or Trouble.REFUSED in told:
+            self.findings.violate(f"recovery: {mutation}", f"taken back, and still {told}")
 
     async def _consistent(self, mutation: Mutation, before: str) -> None:
         if _default(mutation, await self._effective()):
