@@ -23,7 +23,7 @@ RELEASE = "agentpool"
 """LABEL_NAME of what the chart installs."""
 VERBS = ("get", "invoke")
 """Rights that an application needs."""
-AUDITED = ("place", "pause", "terminate", "export", "import", "forget")
+AUDITED = ("place", "pause", "terminate", "export", "import", "forget", "configure")
 """Rights whose use the gateway writes into its audit log."""
 GATEWAY_SECONDS = 5.0
 
