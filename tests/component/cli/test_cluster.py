@@ -194,6 +194,7 @@ def test_doctor_reports_every_check_and_its_exit_code_tells(machine: Machine, ga
         "can-i invoke": (1, "no\n", ""),
         "can-i pause": (0, "yes\n", ""),
         **{f"can-i {verb}": (1, "no\n", "") for verb in ("place", "terminate", "export", "import", "forget")},
+        "can-i configure": (1, "no\n", ""),
     }
     done = machine.run("doctor", "-o", "json")
     assert done.returncode == 1, done.stderr
@@ -209,7 +210,7 @@ def test_doctor_reports_every_check_and_its_exit_code_tells(machine: Machine, ga
         "way to the gateway": "OK",
     }
     told = found["audited rights of kubectl's user"]["text"]
-    assert told.startswith("May pause. May not place, terminate, export, import, forget, on agentpools in ")
+    assert told.startswith("May pause. May not place, terminate, export, import, forget, configure, on agentpools in ")
     assert "Push it." in found["pool team-a/support"]["text"]
     assert gateway.seen == [("/readyz", "")]
 
