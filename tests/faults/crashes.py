@@ -157,8 +157,3 @@ async def error_life(lane: Lane, learned: Learned, error: str, offset: int, find
             return findings.violations[-1:]
     lane.clean = True
     return []
-
-
-def call_count(learned: Learned, phase: Phase) -> int:
-    """Writes of a phase without faults."""
-    return len(learned.writes[phase.name])
