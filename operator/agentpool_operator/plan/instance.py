@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from agentpool_core.api.v1alpha1 import WantedState
 from agentpool_core.lifecycle import PauseReason, State, Tier
+from agentpool_operator.plan.views import RESIDENT, HeldView
 
 
 class Act(StrEnum):
@@ -101,3 +102,12 @@ def _elsewhere(state: InstanceState) -> bool:
     """Whether it has another tier than its spec names."""
     other = state.present not in (None, state.tier)
     return other and state.declared and state.shared and not state.migrated
+
+
+def is_out_of_sight(held: HeldView | None, shown: State) -> bool:
+    """Whether a host that is not connected holds it, or did: no event comes when that host's pod goes.
+
+    One that shows CREATED has no host: declared Paused from its beginning, it never had a process, and is not
+    looked at again and again for that.
+    """
+    return held is None and shown in RESIDENT - {State.CREATED}

@@ -21,7 +21,7 @@ from agentpool_operator.cache import InstanceRef, instance_ref
 from agentpool_operator.hosts import HostAway
 from agentpool_operator.hosts.link import HostLink
 from agentpool_operator.kube.kinds import INSTANCES, PODS, Object
-from agentpool_operator.plan.instance import Act, plan_instance
+from agentpool_operator.plan.instance import Act, is_out_of_sight, plan_instance
 from agentpool_operator.plan.views import RESIDENT, pod_view
 from agentpool_operator.queue import Key
 from agentpool_operator.reconcile.found import (
@@ -165,8 +165,7 @@ class InstanceReconciler:
         put_off = await self._write(body, report)
         lingering = lingers(body.get("status") or {}, report.breaker, self._parts.wall())
         again = min((one for one in (again, put_off, lingering) if one), default=None)
-        if found.held is None and report.state in RESIDENT:
-            # A host that is not connected holds it, or did: that its pod goes makes no event for it.
+        if is_out_of_sight(found.held, report.state):
             again = min(again or RETRY_SECONDS, RETRY_SECONDS)
         if found.held is not None and found.held.state is State.BUSY and report.state is not State.BUSY:
             again = min(again or BUSY_SECONDS, BUSY_SECONDS + 0.5)

@@ -9,7 +9,9 @@ import pytest
 
 from agentpool_core.api.v1alpha1 import WantedState
 from agentpool_core.lifecycle import State, Tier
-from agentpool_operator.plan.instance import Act, InstanceState, plan_instance
+from agentpool_operator.plan.instance import Act, InstanceState, is_out_of_sight, plan_instance
+from agentpool_operator.plan.views import HeldView
+from support.kube_objects import held
 
 RUNNING, PAUSED, TERMINATED = WantedState.RUNNING, WantedState.PAUSED, WantedState.TERMINATED
 USER = "UserRequested"
@@ -131,3 +133,17 @@ def test_the_table(name: str) -> None:
     facts, act = CASES[name]
     state = InstanceState(**{"wanted": None, "tier": Tier.WARM, **facts})
     assert plan_instance(state) is act
+
+
+@pytest.mark.parametrize(
+    ("of", "shown", "expected"),
+    [
+        pytest.param(None, State.READY, True, id="shown READY and held by nobody: looked for"),
+        pytest.param(None, State.BUSY, True, id="shown BUSY and held by nobody: looked for"),
+        pytest.param(None, State.CREATED, False, id="declared Paused, never had a process: left alone"),
+        pytest.param(None, State.PAUSED, False, id="paused: nobody holds it"),
+        pytest.param(held(), State.READY, False, id="held: its host tells"),
+    ],
+)
+def test_what_is_out_of_sight_is_looked_for(of: HeldView | None, shown: State, expected: bool) -> None:
+    assert is_out_of_sight(of, shown) is expected
