@@ -67,7 +67,7 @@ test: setup check ## check, component tests, documentation, ownership model, and
 	@tools/e2e.sh
 
 # Two at once: most of their time is spent waiting for processes, not computing.
-HOST_TESTS := $(addprefix tests/component/,devcluster host images operator repository store)
+HOST_TESTS := $(addprefix tests/component/,client devcluster host images operator repository store)
 PATH_TESTS := $(filter-out $(HOST_TESTS),$(patsubst %/,%,$(wildcard tests/component/[a-z]*/)))
 .PHONY: step-component-hosts step-component-paths
 step-component-hosts:
