@@ -87,7 +87,7 @@ class PoolManager:
         self._lifecycle = LifecycleCalls(fleet, table)
         self._listing = Listing(fleet, table)
         self._archives = ArchiveCalls(fleet, table)
-        self.leasing = Leasing(fleet, table, self.get_or_create_instance, lease_ids, observer)
+        self.leasing = Leasing(fleet, table, self._activate, lease_ids, observer)
         self._ways = Ways(table, wall_clock)
         self.flags = FlagCalls(fleet, table)
         """The pool's feature flags."""
@@ -112,7 +112,10 @@ class PoolManager:
     ) -> Instance:
         """The instance of a tenant's project, made resident; PoolDisabled where requests pass the pool by."""
         self._ways.require_pool(tenant_id, project_id)
-        tier = self._ways.tier(tenant_id, project_id, tier)
+        return await self._activate(tenant_id, project_id, self._ways.tier(tenant_id, project_id, tier))
+
+    async def _activate(self, tenant_id: str, project_id: str, tier: Tier | None) -> Instance:
+        """The same, for whoever has asked the flags already."""
         request = ActivateRequest(tenant_id=tenant_id, project_id=project_id, tier=tier or "")
         limits = self.table.config.limits
         return await self._lifecycle.activate(
