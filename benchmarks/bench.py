@@ -16,7 +16,7 @@ from benchmarks.arrivals import drained_pool, mixed_arrivals, two_gateways
 from benchmarks.console import RESULTS, facts, say
 from benchmarks.costs import cost_curve
 from benchmarks.metering import metered
-from benchmarks.oldway import fresh_processes, pooled_with_libraries
+from benchmarks.oldway import fresh_processes, one_shots, pooled_with_libraries
 from benchmarks.report import Bar, bars, document, write
 from benchmarks.rows import Findings, Scale
 from benchmarks.scenarios import evicted_requests, first_requests, leases, request_path, state_changes
@@ -41,6 +41,7 @@ GROUPS: Mapping[str, Group] = {
     "evicted": Group("small", (evicted_requests,)),
     "state": Group("ballast", (state_changes,)),
     "libraries": Group("laden", (pooled_with_libraries,)),
+    "oneshot": Group("oneshot", (one_shots,)),
 }
 OLD_WAY = "oldway"
 """The one group that needs no running system."""

@@ -16,6 +16,7 @@ from agentpool_proto.v1.gateway_pb2 import (
     AcquireRequest,
     CreateInstanceRequest,
     InvokeRequest,
+    InvokeResponse,
     PoolRef,
     ReleaseRequest,
 )
@@ -122,6 +123,9 @@ class GatewayGrpc:
 
     async def invoke(self, project: str, body: bytes) -> Milestones | None:
         """See Client."""
+        return Milestones.of((await self._invoke(project, body)).timing)
+
+    async def _invoke(self, project: str, body: bytes) -> InvokeResponse:
         request = InvokeRequest(
             pool=PoolRef(namespace=self._gateway.namespace, name=self._gateway.pool),
             tenant_id=TENANT,
@@ -129,7 +133,16 @@ class GatewayGrpc:
             tier=self._gateway.tier,
             input=body,
         )
-        answer = await self._stub.Invoke(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+        answer: InvokeResponse = await self._stub.Invoke(
+            request, metadata=self._metadata, timeout=TIMEOUT_SECONDS
+        )
+        return answer
+
+    async def invoke_without_pool(self, project: str, body: bytes) -> Milestones | None:
+        """As `invoke`; RuntimeError when the answer came from an instance of the pool."""
+        answer = await self._invoke(project, body)
+        if answer.served_by != "one-shot":
+            raise RuntimeError(f"a one-shot instance was to serve it, not: {answer.served_by}")
         return Milestones.of(answer.timing)
 
     async def create(self, project: str) -> None:

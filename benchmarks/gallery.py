@@ -75,7 +75,9 @@ def _costs(points: Sequence[CostPoint]) -> str:
 def _old_way(rows: Sequence[Row]) -> str:
     groups = [
         (
-            one.what.removesuffix(", p50").replace(" of an agent with libraries", "\n(agent with libraries)"),
+            one.what.removesuffix(", p50")
+            .replace(" of an agent with libraries", "\n(agent with libraries)")
+            .replace(", pool off and on", "\n(pool off and on)"),
             pair,
         )
         for one in headlines(rows)
@@ -88,5 +90,5 @@ def _old_way(rows: Sequence[Row]) -> str:
         f"{label.replace(chr(10), ' ')}: {before:.0f} ms before, {now:.1f} ms now"
         for label, (before, now) in groups
     )
-    names = ["fresh process", "pool"]
+    names = ["before", "pool"]
     return bars("A fresh agent for each request, and the pool", told, groups, names, "ms", log_y=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from benchmarks.rows import Row
 
 ECHO = "fresh process, Echo"
+NO_POOL = "before: the product itself with agent_pool_enabled off, a one-shot instance for each request"
 MEMORY_NOW = "private memory of an instance, median"
 MEMORY_BEFORE = "private memory of a fresh process, Echo"
 IDLE = "idle CPU of an instance, host and zygote included"
@@ -107,6 +108,14 @@ _MAKERS: tuple[Callable[[Mapping[str, Row]], Headline], ...] = (
         "fresh process, an agent with libraries",
         "an agent with libraries: first request, 10/s",
     ),
+    _timed(
+        "A90",
+        "first request, pool off and on, p50",
+        "2000 ms -> 50 ms (40x)",
+        "one-shot instance of a new project, 10/s",
+        "first request of a new instance, 10/s",
+        NO_POOL,
+    ),
     _timed("A91", "later requests, p50", "2000 ms -> 5 ms (400x)", ECHO, "gateway gRPC, one caller"),
     _timed(
         "A91",
@@ -114,6 +123,14 @@ _MAKERS: tuple[Callable[[Mapping[str, Row]], Headline], ...] = (
         "2000 ms -> 5 ms (400x)",
         "fresh process, an agent with libraries",
         "an agent with libraries: later requests, one caller",
+    ),
+    _timed(
+        "A91",
+        "later requests, pool off and on, p50",
+        "2000 ms -> 5 ms (400x)",
+        "one-shot instance, one caller",
+        "gateway gRPC, one caller",
+        NO_POOL,
     ),
     _timed(
         "A92",

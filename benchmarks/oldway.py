@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base line: a fresh agent for each request, in a process of its own, and the same agents pooled."""
+"""The base line: a fresh agent for each request, in a process of its own or, with the pool switched off, in a
+one-shot instance; and the same agents pooled."""
 
 from __future__ import annotations
 
@@ -73,6 +74,21 @@ async def fresh_processes(scale: Scale, findings: Findings) -> None:
 
 def _run(milliseconds: Sequence[float], seconds: float) -> Run:
     return Run([Sample(number, 0.0, one) for number, one in enumerate(milliseconds)], seconds=seconds)
+
+
+async def one_shots(stack: Stack, scale: Scale, findings: Findings) -> None:
+    """A pool that is switched off: each request is served by a process that is started for it. Requests of
+    projects that nobody knows, and those of one project after another, which find its saved state."""
+    client = GatewayGrpc(stack.gateway)
+    first = await open_loop(
+        lambda number: client.invoke_without_pool(f"first-{number}", BODY), 10, scale.firsts / 20, seed=9
+    )
+    later = await closed_loop(lambda _: client.invoke_without_pool("later", BODY), scale.requests // 10)
+    await client.close()
+    findings.rows += [
+        row_of("one-shot instance of a new project, 10/s", first),
+        row_of("one-shot instance, one caller", later),
+    ]
 
 
 async def pooled_with_libraries(stack: Stack, scale: Scale, findings: Findings) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.console import RESULTS
+from benchmarks.headlines import NO_POOL
 from benchmarks.stack import ROOT
 
 README = ROOT / "README.md"
@@ -56,7 +57,8 @@ def block(results: Mapping[str, Any], name: str) -> str:
     for one in results.get("headlines", ()):
         if one["id"] in ("A90", "A91") and one["ratio"] is not None:
             before, now = (f"{one[key]:.3g} {one['unit']}" for key in ("before", "now"))
-            lines.append(f"| {one['what']}: a fresh process for each request, the pool | {before}, {now} |")
+            way = "a one-shot instance" if one["note"] == NO_POOL else "a fresh process"
+            lines.append(f"| {one['what']}: {way} for each request, the pool | {before}, {now} |")
     return "\n".join(lines) + "\n"
 
 

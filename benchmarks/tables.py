@@ -134,7 +134,7 @@ def headlines(found: Sequence[Headline]) -> list[str]:
         )
         for one in found
     ]
-    return table(("", "what", "promised", "fresh process, measured", "pool, measured", "ratio", ""), rows)
+    return table(("", "what", "promised", "before, measured", "pool, measured", "ratio", ""), rows)
 
 
 def _value(value: float | None, unit: str) -> str:

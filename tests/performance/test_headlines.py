@@ -20,7 +20,7 @@ from benchmarks.tables import headlines as headline_table
 pytestmark = pytest.mark.performance
 
 QUICK = Scale(requests=300, firsts=40, residents=20, idle_seconds=3.0, open_seconds=2.0, fresh=5)
-GROUPS = ("path", "pair", "curve", "libraries", OLD_WAY)
+GROUPS = ("path", "pair", "curve", "libraries", "oneshot", OLD_WAY)
 
 
 @pytest.fixture(scope="module")

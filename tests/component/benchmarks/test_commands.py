@@ -70,12 +70,13 @@ def test_a_run_by_schedule_through_two_gateways_and_the_old_way(tmp_path: Path) 
         assert (tmp_path / f"part-{name}.svg").read_text().startswith("<svg")
 
 
-def test_a_run_of_many_instances_and_evictions(tmp_path: Path) -> None:
-    found = run_of(tmp_path, "curve", "evicted", "libraries")
+def test_a_run_of_many_instances_evictions_and_a_pool_that_is_switched_off(tmp_path: Path) -> None:
+    found = run_of(tmp_path, "curve", "evicted", "libraries", "oneshot")
     assert [point["instances"] for point in found["costs"]] == [1, 3]
     rows = {row["name"]: row for row in found["rows"]}
     assert rows["first request after eviction, host full"]["milestones"]["activated"]["p50"] > 0
     assert rows["private memory of an instance, an agent with libraries"]["figure"] > 0
+    assert rows["one-shot instance, one caller"]["milestones"]["activated"]["p50"] > 0
     assert {one["id"] for one in found["headlines"]} >= {"A94", "A96"}
     assert (tmp_path / "part-costs.svg").read_text().startswith("<svg")
 

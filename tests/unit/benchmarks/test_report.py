@@ -27,6 +27,7 @@ def findings() -> Findings:
     return Findings(
         rows=[
             Row("fresh process, Echo", Summary.of([150.0])),
+            Row("one-shot instance of a new project, 10/s", Summary.of([25.0])),
             Row("first request of a new instance, 10/s", TIMES),
             Row("gateway gRPC, 500/s", TIMES, windows=[Window(0, 10, TIMES), Window(10, 10, TIMES)]),
             Row(
@@ -63,6 +64,7 @@ def test_ratios_are_of_what_was_measured_and_what_was_not_is_left_out() -> None:
     found = {(one.id, one.what): one for one in headlines(findings().rows)}
     first = found["A90", "first request, p50"]
     assert (first.before, first.now, first.ratio) == (150.0, 5.0, 30.0)
+    assert found["A90", "first request, pool off and on, p50"].ratio == 5.0
     assert found["A94", "memory of a project"].ratio == 3.0
     projects = found["A95", "projects at once"]
     assert projects.before == pytest.approx(1000 * 4 / 12)
