@@ -20,7 +20,7 @@ from agentpool_agent.host.settings import Settings
 from agentpool_agent.host.state import Host
 from agentpool_core.names import Incarnation
 from agentpool_core.overload import AdaptiveLimit
-from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_core.shares import Shares
 from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.membership.watcher import Fleet
 from agentpool_gateway.metrics import Metrics
@@ -87,7 +87,7 @@ def _registries() -> Mapping[str, CollectorRegistry]:
         Nursery(NOWHERE, time.monotonic),
     )
     return {
-        "gateway": Metrics(fleet, True, Overload(AdaptiveLimit(1, 1), InFlight(1))).registry,
+        "gateway": Metrics(fleet, True, Overload(AdaptiveLimit(1, 1), Shares(1))).registry,
         "host": HostMetrics(host, Now(int, int)).registry,
         "operator": OperatorMetrics(int, dict, dict, bool).registry,
         "process": process_registry(),

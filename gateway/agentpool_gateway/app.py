@@ -20,9 +20,9 @@ import structlog
 import uvicorn
 
 from agentpool_core.overload import AdaptiveLimit
+from agentpool_core.shares import Shares
 from agentpool_gateway.admission.cluster import ClusterIssuer
 from agentpool_gateway.admission.gate import make_gate
-from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.dispatch.pools import Pools
 from agentpool_gateway.membership.base import Membership, PoolName
@@ -110,12 +110,12 @@ class Gateway:
             )
         self._fleet = Fleet(membership, signer, random)
         pending = AdaptiveLimit(settings.min_pending, settings.max_pending, settings.target_delay_seconds)
-        self._overload = Overload(pending, InFlight(settings.max_in_flight))
+        self._overload = Overload(pending, Shares(settings.max_in_flight))
         self._metrics = Metrics(self._fleet, settings.instance_series, self._overload, self._dropped)
         default = PoolName(*settings.default_pool.split("/")) if settings.default_pool else None
         pools = Pools(self._fleet, self._metrics, default, self._overload, lease_ids)
         self._gate = make_gate(settings.auth, pools, time.time, time.monotonic, self._cluster, self._issuer)
-        self._imports = InFlight(MAX_IMPORTS)
+        self._imports = Shares(MAX_IMPORTS)
         self._stop = asyncio.Event()
         self._grace_over = asyncio.Event()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many requests the gateway works on at one time, and whose."""
+"""How many requests the gateway works on at one time, and whose: more would only wait in its memory."""
 
 from __future__ import annotations
 
@@ -11,29 +11,15 @@ from agentpool_core.shares import Refusal, Shares
 RETRY_SECONDS = 1.0
 
 
-class InFlight:
-    """Bounds the requests in flight: more would only wait in the gateway's memory.
+def take_place(places: Shares, tenant: Hashable = None) -> None:
+    """Take a place, to be given back at the end; Overloaded when there is none.
 
-    Args:
-        limit: of all tenants together.
+    `tenant` None stands for nobody in particular, who may have all places.
     """
-
-    def __init__(self, limit: int) -> None:
-        self._shares = Shares(limit)
-
-    def enter(self, tenant: Hashable = None) -> None:
-        """Count one in; Overloaded when there are too many.
-
-        `tenant` None stands for nobody in particular, who may have all places.
-        """
-        refusal = self._shares.refusal(tenant)
-        if refusal is not None:
-            raise too_many(refusal)
-        self._shares.take(tenant)
-
-    def leave(self, tenant: Hashable = None) -> None:
-        """Count one out."""
-        self._shares.give(tenant)
+    refusal = places.refusal(tenant)
+    if refusal is not None:
+        raise too_many(refusal)
+    places.take(tenant)
 
 
 def too_many(refusal: Refusal) -> Overloaded:

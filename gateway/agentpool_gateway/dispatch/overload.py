@@ -17,7 +17,7 @@ from enum import StrEnum
 from agentpool_core.errors import Overloaded
 from agentpool_core.overload import AdaptiveLimit
 from agentpool_core.shares import Refusal, Shares
-from agentpool_gateway.dispatch.in_flight import RETRY_SECONDS, InFlight, too_many
+from agentpool_gateway.dispatch.in_flight import RETRY_SECONDS, take_place, too_many
 
 PENDING_SECONDS = 0.25
 """Who is pending for longer waits for something else; its place is of more use to others."""
@@ -55,7 +55,7 @@ class Overload:
     """
 
     def __init__(
-        self, limit: AdaptiveLimit, in_flight: InFlight, clock: Callable[[], float] | None = None
+        self, limit: AdaptiveLimit, in_flight: Shares, clock: Callable[[], float] | None = None
     ) -> None:
         self._limit = limit
         self._in_flight = in_flight
@@ -113,7 +113,7 @@ class Overload:
         ticket = ticket or self.arrive()
         try:
             self.claim(ticket, tenant)
-            self._in_flight.enter(tenant)
+            take_place(self._in_flight, tenant)
         except Overloaded:
             self.waits(ticket)
             raise
@@ -121,7 +121,7 @@ class Overload:
 
     def leave(self, ticket: Ticket, tenant: Hashable) -> None:
         """A request that began has ended."""
-        self._in_flight.leave(tenant)
+        self._in_flight.give(tenant)
         self.waits(ticket)
 
     def claim(self, ticket: Ticket, tenant: Hashable) -> None:

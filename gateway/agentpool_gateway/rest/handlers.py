@@ -12,9 +12,10 @@ import msgspec
 from agentpool_core.archive import MEDIA_TYPE, archive_bytes
 from agentpool_core.errors import AgentPoolError
 from agentpool_core.lifecycle import Tier
+from agentpool_core.shares import Shares
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.call import Ended, InvokeCall
-from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_gateway.dispatch.in_flight import take_place
 from agentpool_gateway.metrics import CONTENT_TYPE, Metrics
 from agentpool_gateway.rest import parsing, schemas
 from agentpool_gateway.rest.events import SlowReader, stream_events
@@ -49,7 +50,7 @@ class Handlers:
     gate: Gate
     metrics: Metrics
     stopping: asyncio.Event
-    imports: InFlight
+    imports: Shares
     tracing: Tracing | None = None
 
     async def enter(self, exchange: Exchange, verb: PoolVerb) -> Entry:
@@ -234,12 +235,12 @@ class Handlers:
         tier = Tier(target.tier) if target.tier else None
         await self._may_use(exchange, entry, target.tenant_id, target.project_id, tier)
         limit = archive_bytes(entry.pool.table.config.limits.state_bytes)
-        self.imports.enter()
+        take_place(self.imports)
         try:
             archive = await exchange.body(limit, ARCHIVE_SECONDS, "Raise limits.stateBytes of the pool.")
             planted = await entry.pool.import_instance(target, archive)
         finally:
-            self.imports.leave()
+            self.imports.give()
         await self._reply(exchange, planted, CREATED)
 
     async def forget_tenant(self, exchange: Exchange) -> None:

@@ -9,8 +9,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from agentpool_core.shares import Shares
 from agentpool_gateway.admission.gate import Gate
-from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.rpc.shedding import Shedding
 from agentpool_gateway.rpc.state import StateService
@@ -39,7 +39,7 @@ class RpcServer:
         self,
         gate: Gate,
         refused: Callable[[str], None],
-        imports: InFlight,
+        imports: Shares,
         overload: Overload,
         max_calls: int,
         tracing: Tracing | None,

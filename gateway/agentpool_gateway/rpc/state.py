@@ -9,8 +9,9 @@ from contextlib import aclosing
 
 from agentpool_core.archive import archive_bytes
 from agentpool_core.errors import MalformedRequest, PayloadTooLarge
+from agentpool_core.shares import Shares
 from agentpool_gateway.admission.gate import Entry, Gate
-from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_gateway.dispatch.in_flight import take_place
 from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.rest.handlers import ARCHIVE_SECONDS, FORGET_SECONDS, MAX_FORGET_SECONDS
 from agentpool_gateway.rest.parsing import parse_name
@@ -31,7 +32,7 @@ class StateService(GatewayService):
     """
 
     def __init__(
-        self, gate: Gate, imports: InFlight, overload: Overload, tracing: Tracing | None = None
+        self, gate: Gate, imports: Shares, overload: Overload, tracing: Tracing | None = None
     ) -> None:
         super().__init__(gate, overload, tracing)
         self._imports = imports
@@ -63,12 +64,12 @@ class StateService(GatewayService):
                 tier=tier or "",
                 replace=first.replace,
             )
-            self._imports.enter()
+            take_place(self._imports)
             try:
                 archive = await _collected(first.data, request_iterator, entry)
                 return line.about(await entry.pool.import_instance(target, archive))
             finally:
-                self._imports.leave()
+                self._imports.give()
 
     async def ForgetTenant(
         self, request: gateway_pb2.ForgetTenantRequest, context: Context

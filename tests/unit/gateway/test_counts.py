@@ -10,9 +10,9 @@ import pytest
 
 from agentpool_core.errors import BY_CODE
 from agentpool_core.overload import AdaptiveLimit
+from agentpool_core.shares import Shares
 from agentpool_gateway.counts import OTHER, OUTCOMES, Outcome, Phase, PoolCounts
 from agentpool_gateway.dispatch.call import CANCELLED, SUCCESS, Milestones
-from agentpool_gateway.dispatch.in_flight import InFlight
 from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.membership.base import HostMember, PoolName
 from agentpool_gateway.membership.table import Host, PoolTable
@@ -89,7 +89,7 @@ def test_a_host_counts_as_what_it_can_be_used_for(told: dict[str, Any], wanted: 
 def made() -> tuple[Fleet, Metrics]:
     fleet = Fleet(cast("Any", None), cast("Any", None), Random(1))
     fleet.tables[POOL] = PoolTable(effective_pool())
-    return fleet, Metrics(fleet, False, Overload(AdaptiveLimit(1, 10), InFlight(10)))
+    return fleet, Metrics(fleet, False, Overload(AdaptiveLimit(1, 10), Shares(10)))
 
 
 def test_a_pool_without_hosts_says_so() -> None:

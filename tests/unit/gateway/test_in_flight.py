@@ -1,55 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places for requests in flight: bounded, and never all of them one tenant's."""
+"""Who finds no place is told whose requests are too many, and when to come back."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from agentpool_core.errors import Unavailable
-from agentpool_gateway.dispatch.in_flight import InFlight
-
-
-def fill(places: InFlight, tenant: str | None, most: int = 10_000) -> int:
-    """How many requests get in."""
-    for number in range(most):
-        try:
-            places.enter(tenant)
-        except Unavailable as exc:
-            assert exc.retry_after_seconds == 1.0
-            return number
-    return most
+from agentpool_core.errors import Overloaded
+from agentpool_core.shares import Shares
+from agentpool_gateway.dispatch.in_flight import RETRY_SECONDS, take_place
 
 
-def test_a_flood_leaves_places_for_the_others() -> None:
-    places = InFlight(1000)
-    assert fill(places, "flood") == 800
-    assert fill(places, "calm", 50) == 50
-    assert fill(places, "flood") == 0
-
-
-def test_nobody_in_particular_may_have_all_places() -> None:
-    assert fill(InFlight(10), None) == 10
-
-
-def test_the_only_place_can_be_had() -> None:
-    places = InFlight(1)
-    assert fill(places, "acme") == 1
-    places.leave("acme")
-    assert fill(places, "other") == 1
-
-
-@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.booleans()), max_size=200), st.integers(1, 20))
-def test_places_are_neither_lost_nor_made(steps: list[tuple[str, bool]], limit: int) -> None:
-    places, held = InFlight(limit), dict.fromkeys("abc", 0)
-    for tenant, enters in steps:
-        if enters:
-            held[tenant] += fill(places, tenant, 1)
-        elif held[tenant]:
-            places.leave(tenant)
-            held[tenant] -= 1
-        assert sum(held.values()) <= limit
-    for tenant, number in held.items():
-        for _ in range(number):
-            places.leave(tenant)
-    assert fill(places, None) == limit
+@pytest.mark.parametrize(
+    ("limit", "tenant", "entered", "told"),
+    [
+        pytest.param(10, "flood", 8, "too many requests of this tenant", id="a tenant has its share"),
+        pytest.param(10, None, 10, "too many requests in flight", id="all places are taken"),
+        pytest.param(1, "acme", 1, "too many requests in flight", id="the only place can be had, once"),
+    ],
+)
+def test_who_finds_no_place_is_told_why_and_when_to_come_back(
+    limit: int, tenant: str | None, entered: int, told: str
+) -> None:
+    places = Shares(limit)
+    for _ in range(entered):
+        take_place(places, tenant)
+    with pytest.raises(Overloaded, match=told) as refused:
+        take_place(places, tenant)
+    assert refused.value.retry_after_seconds == RETRY_SECONDS
+    assert places.taken == entered

@@ -7,7 +7,7 @@ import pytest
 
 from agentpool_core.errors import Overloaded
 from agentpool_core.overload import AdaptiveLimit
-from agentpool_gateway.dispatch.in_flight import InFlight
+from agentpool_core.shares import Shares
 from agentpool_gateway.dispatch.overload import PENDING_SECONDS, Overload, Shed, Ticket
 from agentpool_gateway.rest.shedding import sheds
 
@@ -17,7 +17,7 @@ class Door:
 
     def __init__(self, limit: int = 10) -> None:
         self.now = 100.0
-        self.guard = Overload(AdaptiveLimit(1, limit), InFlight(1000), lambda: self.now)
+        self.guard = Overload(AdaptiveLimit(1, limit), Shares(1000), lambda: self.now)
 
     def come(self, tenant: str = "") -> Ticket | None:
         """A request; None when it is refused."""
