@@ -44,6 +44,7 @@ class Exchange:
         "spans_wanted",
         "started",
         "timer",
+        "trace_id",
     )
 
     def __init__(
@@ -61,6 +62,8 @@ class Exchange:
         self.spans_wanted = 0
         self.spans: Sequence[SpanRecord] = ()
         """What the worker noted of it, when that is wanted."""
+        self.trace_id = ""
+        """For lines of the log that the agent writes for it; empty: traces are off."""
         self.given: Pass | None = None
         """Its way through the instance's breaker; None: it has not come so far."""
         self.released = False

@@ -60,6 +60,8 @@ class Call:
     exchange: Exchange | None = None
     trace: Span | None = None
     """Its span, when its trace is kept."""
+    trace_id: str = ""
+    """Of its trace, kept or not; empty: traces are off."""
 
     def abandon(self, _context: object = None) -> None:
         """The call is over, however it ended: give its permit back."""
@@ -108,6 +110,7 @@ class Requests:
         """Make the call part of its caller's trace; lines of the log name it from here on."""
         headers = {key: value for key, value in metadata if isinstance(value, str)}
         span = tracing.request(INVOKE, headers.get, call.arrived)
+        call.trace_id = span.trace_id
         structlog.contextvars.bind_contextvars(trace_id=span.trace_id)
         if span.recording:
             call.trace = span
@@ -144,6 +147,7 @@ class Requests:
                 exchange.given = enter(host, resident.entry)
                 resident.bucket.take(host.wall())
                 call.admitted_at = host.clock()
+            exchange.trace_id = call.trace_id
             if call.trace is not None:
                 exchange.spans_wanted = SPANS
             yield self._accepted(resident, fresh)

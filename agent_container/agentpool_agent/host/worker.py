@@ -8,13 +8,14 @@ what it leaves unread are bounded, and whatever is over a bound, or is not a fra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 import structlog
 
+from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.wire import frames
 from agentpool_agent.wire.assembly import FrameBuffer
 from agentpool_core.recovery import Cause
@@ -37,6 +38,10 @@ class Budget:
 
 class FrameSink(Protocol):
     """Who gets what a worker sends."""
+
+    @property
+    def exchanges(self) -> Mapping[int, Exchange]:
+        """Requests under way, by their number in frames."""
 
     def frame_received(self, frame: frames.ToHost) -> None:
         """One frame, Log and Pong excepted."""
@@ -184,9 +189,13 @@ class WorkerChannel(asyncio.Protocol):
     def _log(self, frame: frames.Log) -> None:
         self._lines += 1
         if self._lines <= self._budget.log_lines_per_second:
+            # A worker says which of its requests a line is of; whose trace that is, it is not asked.
+            exchange = self.sink.exchanges.get(frame.request) if self.sink is not None else None
+            traced = {"trace_id": exchange.trace_id} if exchange is not None and exchange.trace_id else {}
             log.log(
                 max(10, min(frame.level, 50)),
                 "agent_logged",
                 message=frame.message[:4096],
                 instance=self.instance_id,
+                **traced,
             )

@@ -193,11 +193,12 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     number: int
 
 
-class Log(msgspec.Struct, frozen=True, tag="log"):
-    """A line for the host's log."""
+class Log(msgspec.Struct, frozen=True, tag="log", omit_defaults=True):
+    """A line for the host's log; `request`: the one that wrote it, 0: none did."""
 
     level: int
     message: str
+    request: int = 0
 
 
 ToHost = Making | Ready | SetupFailed | Part | Commit | Clean | Failed | Pong | Log

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from agentpool_agent.wire.frames import Log
 from agentpool_agent.worker.channel import Channel
@@ -16,6 +17,9 @@ from agentpool_agent.worker.channel import Channel
 LINES_PER_SECOND = 50.0
 BURST_LINES = 200.0
 LINE_CHARS = 4096
+
+serving: ContextVar[int] = ContextVar("serving", default=0)
+"""The request that the running code is of, in all its tasks and threads; 0: none."""
 
 
 class LineBudget:
@@ -61,7 +65,7 @@ class HostLog(logging.Handler):
             return
         if suppressed:
             self._channel.send(Log(logging.WARNING, f"{suppressed} lines of this instance were suppressed"))
-        self._channel.send(Log(level, text[:LINE_CHARS]))
+        self._channel.send(Log(level, text[:LINE_CHARS], serving.get()))
 
 
 class PrintedLines(io.TextIOBase):

@@ -15,6 +15,7 @@ from agentpool_agent.wire.frames import Failed, Handle, Part, SpanRecord
 from agentpool_agent.worker.channel import Channel
 from agentpool_agent.worker.commits import Commits
 from agentpool_agent.worker.context import InstanceContext, RequestContext
+from agentpool_agent.worker.output import serving
 from agentpool_agent.worker.spans import SpanLog
 from agentpool_core.errors import (
     AgentFailure,
@@ -140,6 +141,7 @@ class HandlerRuns:
 
     async def _serve(self, frame: Handle) -> None:
         running = self._running[frame.id]
+        serving.set(frame.id)
         failure: AgentPoolError | None = None
         cancelled = False
         try:

@@ -71,6 +71,11 @@ async def test_a_request_is_one_trace_from_the_caller_to_the_agent(monkeypatch: 
             gateway, host = spine.gateways[0].log, spine.pods[0].log
     activated = [json.loads(line) for line in host.splitlines() if '"instance_activated"' in line]
     assert [line["trace_id"] for line in activated] == ["1" * 32, "3" * 32], "those that were first"
+    told = [json.loads(line) for line in host.splitlines() if '"agent_logged"' in line]
+    lines = [(line["message"].splitlines()[0], line.get("trace_id")) for line in told]
+    assert [trace for message, trace in lines if message == "counted"] == [one * 32 for one in "1345"]
+    assert ("agent_raised", "2" * 32) in lines
+    assert {trace for message, trace in lines if message == "set up"} == {None}, "of no request"
     for event in ("call_failed", "request_failed", "background_work_failed"):
         assert event not in gateway + host
     assert "secret" not in str(collector.spans), "nothing of a tenant is in a span"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An agent that says in its traces what it does."""
+"""An agent that says in its traces and its log what it does."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Traced:
         """A span that nobody wants, because there is no request yet."""
         with context.span("setup"):
             self.count = 0
+        context.log.info("set up")
 
     async def handle(self, request: Request, context: Context) -> AsyncIterator[Event]:
         """See the class."""
@@ -34,6 +35,7 @@ class Traced:
                         with context.span(f"one {one}"):
                             pass
         self.count += 1
+        await asyncio.to_thread(context.log.info, "counted")
         yield Answer(self.count)
 
     def snapshot(self) -> Mapping[str, bytes]:

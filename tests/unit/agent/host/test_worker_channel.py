@@ -8,7 +8,9 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.worker import Budget, WorkerChannel
 from agentpool_agent.wire import frames
 from agentpool_core.recovery import Cause
@@ -40,6 +42,7 @@ class Sink:
     """Keeps what it is told."""
 
     def __init__(self) -> None:
+        self.exchanges: dict[int, Exchange] = {}
         self.frames: list[frames.ToHost] = []
         self.lost: list[str] = []
         self.causes: list[Cause] = []
@@ -103,6 +106,28 @@ def test_a_worker_over_a_bound_is_ended_once(data: bytes) -> None:
     rig.channel.connection_lost(None)
     assert len(rig.sink.lost) == 1
     assert rig.transport.aborted and 7 in rig.killed
+
+
+@pytest.mark.parametrize(
+    ("request_number", "named"),
+    [
+        pytest.param(1, {"trace_id": "a" * 32}, id="a line of a traced request names its trace"),
+        pytest.param(2, {}, id="traces are off"),
+        pytest.param(3, {}, id="no such request, or it has ended"),
+        pytest.param(0, {}, id="a line of no request"),
+    ],
+)
+def test_lines_of_an_agent_name_the_trace_of_their_request(
+    request_number: int, named: dict[str, str]
+) -> None:
+    rig = Rig()
+    traced, other = Exchange(1, "", 200.0, 100), Exchange(2, "", 200.0, 100)
+    traced.trace_id = "a" * 32
+    rig.sink.exchanges = {1: traced, 2: other}
+    with capture_logs() as lines:
+        rig.channel.data_received(frames.pack(frames.Log(20, "hello", request_number)))
+    told = {"event": "agent_logged", "message": "hello", "instance": "", "log_level": "info"}
+    assert lines == [told | named]
 
 
 def test_the_budget_is_per_second() -> None:
