@@ -144,7 +144,7 @@ class Settings(_Strict):
     """Requests at one time that have arrived and that no host has accepted yet: the largest burst. Under load
     the gateway finds a lower limit by itself; further requests get 503 at once."""
     min_pending: int = Field(default=64, ge=1)
-    """The lowest limit that it finds: what a few dozen callers without pauses have under way is no overload."""
+    """The lowest limit that it finds: what a few dozen callers without pauses have under way is no flood."""
     target_delay_seconds: float = Field(default=0.005, gt=0, le=10)
     """How long even the quickest requests may take to their hosts before it looks for a lower one."""
     shutdown_delay_seconds: float = Field(default=0.0, ge=0, le=60)
