@@ -60,28 +60,48 @@ verify: $(STAMP) ## fail when a generated file is not what `make generate` write
 	@$(BIN)/python -m tools.verify
 
 .PHONY: test
-test: setup check ## check, component tests, documentation, ownership model, and e2e where a cluster can be had
-	@$(MAKE) -j2 -k step-component-hosts step-component-paths
-	@$(STEP) docs tools/pytest_twice.sh tests/docs
-	@$(MAKE) model
-	@tools/e2e.sh
-
-# Two at once: most of their time is spent waiting for processes, not computing.
-HOST_TESTS := $(addprefix tests/component/,client devcluster host images operator repository store)
-PATH_TESTS := $(filter-out $(HOST_TESTS),$(patsubst %/,%,$(wildcard tests/component/[a-z]*/)))
-.PHONY: step-component-hosts step-component-paths
-step-component-hosts:
-	@PYTEST_CACHE=.pytest_cache/hosts $(STEP) component tools/pytest_twice.sh $(HOST_TESTS)
-step-component-paths:
-	@PYTEST_CACHE=.pytest_cache/paths $(STEP) component tools/pytest_twice.sh $(PATH_TESTS)
+test: setup check ## check, component tests, documentation, ownership model, and real pods where a cluster can be had
+	@tools/e2e.sh $(LANES) step-spine step-host step-component step-client model step-docs
 
 .PHONY: e2e
 e2e: setup ## chart and operator against a real API server, then everything on real pods
-	@tools/e2e.sh
+	@tools/e2e.sh $(LANES)
+
+# So many steps at once: most of their time is spent waiting for processes, not computing.
+LANES ?= 4
+COMPONENT := tests/component
+CLIENT_TESTS := $(addprefix $(COMPONENT)/,client devcluster images operator repository store)
+APART := $(COMPONENT)/host $(COMPONENT)/spine $(CLIENT_TESTS)
+OTHER_TESTS := $(filter-out $(APART),$(patsubst %/,%,$(wildcard $(COMPONENT)/[a-z]*/)))
+# What failed is remembered for each step by itself: they run at once.
+TWICE = PYTEST_CACHE=.pytest_cache/$@ $(STEP) $(@:step-%=%) tools/pytest_twice.sh
+.PHONY: step-host step-spine step-client step-component step-docs
+step-host:
+	@$(TWICE) $(COMPONENT)/host
+step-spine:
+	@$(TWICE) $(COMPONENT)/spine
+step-client:
+	@$(TWICE) $(CLIENT_TESTS)
+step-component:
+	@$(TWICE) $(OTHER_TESTS)
+step-docs:
+	@$(TWICE) tests/docs
+
+# tools/e2e.sh brings the cluster up for these.
+ON_CLUSTER = . ./.devcluster/env &&
+.PHONY: step-pods step-operator step-api-server
+step-pods:
+	@$(ON_CLUSTER) $(STEP) chart $(BIN)/pytest -q -p no:cacheprovider tests/chart
+	@$(ON_CLUSTER) $(STEP) deploy nice -n 10 python3 tools/deploy.py
+	@$(ON_CLUSTER) PYTEST_CACHE=.pytest_cache/$@ $(STEP) e2e tools/pytest_twice.sh tests/e2e
+step-operator:
+	@$(ON_CLUSTER) $(TWICE) tests/integration/operator
+step-api-server:
+	@$(ON_CLUSTER) $(TWICE) $(filter-out %/operator,$(patsubst %/,%,$(wildcard tests/integration/[a-z]*/)))
 
 .PHONY: model
 model: setup ## the ownership state machine on a real redis-server; FULL=1 for ten times the runs
-	@FULL="$(FULL)" $(STEP) model $(BIN)/pytest -q tests/model
+	@FULL="$(FULL)" $(STEP) model $(BIN)/pytest -q -p no:cacheprovider tests/model
 
 .PHONY: faults
 faults: setup ## crash the operator at each write, stale views, odd specs, Redis in trouble; FULL=1: all; ONLY=crashes: one
