@@ -24,6 +24,6 @@ set -- $pods "$@"
 if [ $# -gt 0 ]; then
     # As many at once as said here, whatever make was started with; variables of its command line are exported.
     unset MAKEFLAGS MFLAGS
-    make -j"$lanes" -k "$@" || status=$?
+    make --no-print-directory -j"$lanes" -k "$@" || status=$?
 fi
 exit "$status"

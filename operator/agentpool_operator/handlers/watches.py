@@ -22,8 +22,9 @@ from agentpool_operator.kube.kinds import Object
 LOOK_SECONDS = 15.0
 """How often the watches are counted."""
 END_SECONDS = 10.0
-LET_GO_SECONDS = 0.25
-"""kopf closes its connections without waiting for the end of TLS; its loop lives on for that long."""
+LET_GO_SECONDS = 1.0
+"""kopf closes its connections without waiting for the end of TLS, which is an answer of the API server; its
+loop lives on for that long. Nobody waits for it when the operator is told to stop."""
 HAND_OVER_SECONDS = 60.0
 """How long an event may wait for the operator's loop; it holds up the events of its object alone."""
 
@@ -86,7 +87,11 @@ class Watches:
                 ended.set_result(None)
 
 
-async def watched(operator: Coroutine[Any, Any, None], look_seconds: float = LOOK_SECONDS) -> None:
+async def watched(
+    operator: Coroutine[Any, Any, None],
+    look_seconds: float = LOOK_SECONDS,
+    let_go_seconds: float = LET_GO_SECONDS,
+) -> None:
     """Run kopf for as long as every watch of it runs; raises WatchesEnded. kopf goes on without a watch whose
     task has ended, for example at an answer of 410 in place of an event, and the operator would see by its
     resync alone."""
@@ -103,7 +108,7 @@ async def watched(operator: Coroutine[Any, Any, None], look_seconds: float = LOO
                 raise WatchesEnded(f"{most - living} of {most} watches ended")
         running.result()
     finally:
-        await asyncio.sleep(LET_GO_SECONDS)
+        await asyncio.sleep(let_go_seconds)
 
 
 def register(registry: kopf.OperatorRegistry, doors: Doors, loop: asyncio.AbstractEventLoop) -> None:

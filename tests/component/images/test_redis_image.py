@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from support.repository import ROOT
 
@@ -63,8 +65,11 @@ class Store:
         return subprocess.run(command, env=self._environment(), capture_output=True).returncode == 0
 
     def client(self, user: str | None, password: str | None) -> redis.Redis:
-        """A connection as a user."""
-        return redis.Redis(port=self.port, username=user, password=password, decode_responses=True)
+        """A connection as a user. A refusal is final: by default it would be asked for again, for seconds."""
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(
+            port=self.port, username=user, password=password, decode_responses=True, retry=once
+        )
 
     def stop(self) -> None:
         """End it as the kubelet would."""

@@ -24,7 +24,7 @@ async def kopf_with(*watches: asyncio.Event) -> None:
 
 async def test_a_watch_that_ends_alone_ends_the_rest() -> None:
     first, second = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(watched(kopf_with(first, second), 0.01))
+    running = asyncio.create_task(watched(kopf_with(first, second), 0.01, 0.0))
     await asyncio.sleep(0.05)
     assert not running.done()
     second.set()
@@ -37,14 +37,14 @@ async def test_an_end_of_kopf_itself_is_passed_on() -> None:
         raise OSError("no API server")
 
     with pytest.raises(OSError, match="no API server"):
-        await watched(broken(), 0.01)
+        await watched(broken(), 0.01, 0.0)
 
 
 async def test_a_stop_in_good_order_is_no_error() -> None:
     async def ends() -> None:
         await asyncio.sleep(0)
 
-    await watched(ends(), 0.01)
+    await watched(ends(), 0.01, 0.0)
 
 
 def test_what_kopf_closes_has_time_to_end() -> None:
@@ -53,5 +53,5 @@ def test_what_kopf_closes_has_time_to_end() -> None:
     async def closes() -> None:
         asyncio.get_running_loop().call_later(0.1, ended.append, "a connection")
 
-    asyncio.run(watched(closes(), 0.01))
+    asyncio.run(watched(closes(), 0.01, 0.25))
     assert ended
