@@ -10,6 +10,7 @@ import random
 import resource
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def _isolation(birth: Birth, report: Report) -> Callable[[Limits], Isolation]:
     usual = prepare(birth.directory, birth.off)
 
     def isolate(limits: Limits) -> Isolation:
+        _move_to(birth.directory)
         prepared = usual
         if limits.network or limits.subprocesses:
             usual.close()
@@ -91,6 +93,12 @@ async def _serve(worker: Worker) -> None:
     worker.attach(channel)
     redirect(channel)
     await channel.lost
+
+
+def _move_to(directory: Path) -> None:
+    os.chdir(directory)
+    os.environ.update(TMPDIR=str(directory), HOME=str(directory))
+    tempfile.tempdir = None
 
 
 def _close_inherited(socket_fd: int) -> None:

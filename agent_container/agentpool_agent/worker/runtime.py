@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +57,7 @@ class Surroundings:
     Attributes:
         make_agent: constructs the agent.
         directory: the worker's own directory.
-        isolate: puts the guards on, irrevocably, and says which are in force.
+        isolate: goes to the directory and puts the guards on, irrevocably; says which are in force.
         exit: ends the process at once with a status.
     """
 
@@ -137,10 +135,6 @@ class Worker:
             self._commits.freed()
 
     async def _become(self, assign: Assign) -> None:
-        directory = self._surroundings.directory
-        os.chdir(directory)
-        os.environ.update(TMPDIR=str(directory), HOME=str(directory))
-        tempfile.tempdir = None
         isolation = self._surroundings.isolate(assign.limits)
         try:
             async with asyncio.timeout(assign.limits.setup_seconds) as deadline:

@@ -18,6 +18,8 @@ from typing import Any
 from agentpool_agent.authoring import Agent
 from agentpool_agent.wire.nursery import PROTOCOL, Hello, ImportFailed
 from agentpool_agent.worker.isolation import kernel, prepare, probe
+from agentpool_agent.worker.isolation.limits import own_data_bytes
+from agentpool_agent.worker.rehearsal import rehearse
 from agentpool_agent.zygote import directories, procfs
 from agentpool_agent.zygote.nursery import HostGone, HostLink, connect
 from agentpool_agent.zygote.zygote import Offspring, Zygote
@@ -122,6 +124,8 @@ def run(settings: Settings) -> int:
     revision = code_revision(loaded_files())
     # What never changes is computed once, here, for all workers.
     prepare(work_dir, settings.off).close()
+    own_data_bytes()
+    rehearse(work_dir)
     gc.collect()
     gc.freeze()
     try:

@@ -49,6 +49,14 @@ async def test_a_workers_ready_names_every_guard_that_the_zygote_promised() -> N
         assert here.missing == host.first.missing
 
 
+async def test_a_worker_imports_and_compiles_nothing_after_its_fork() -> None:
+    # Each first time writes to pages that all workers share until then, while a request waits.
+    async with nursery_of("support.agents.frugal:Frugal") as host:
+        line = await ready(host)
+        await line.ask("once")
+        assert (await line.ask("tell")).output == {"modules": [], "patterns": []}
+
+
 async def test_state_lives_on_in_another_worker() -> None:
     async with nursery_of(COUNTER) as host:
         line = await ready(host)

@@ -29,6 +29,11 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 Address = ctypes.c_void_p
 
+# Made once, in the zygote: a type that is made after the fork writes to many of the pages that are shared.
+_CapabilityHeader = ctypes.c_uint32 * 2
+_Capabilities = ctypes.c_uint32 * 6
+_MACHINE = platform.machine()
+
 
 class _FilterProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
@@ -43,7 +48,7 @@ def _checked(result: int) -> int:
 
 def machine() -> str:
     """The processor's name as the kernel reports it (`x86_64`, `aarch64`)."""
-    return platform.machine()
+    return _MACHINE
 
 
 def prctl(option: int, argument: int = 0) -> int:
@@ -75,8 +80,8 @@ def install_filter(program: bytes) -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability of the calling thread."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    nothing = _Capabilities()
     _syscall(
         _number(_CAPSET_NUMBER, "capset"),
         Address(ctypes.addressof(header)),

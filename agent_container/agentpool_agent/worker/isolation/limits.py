@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 from collections.abc import Iterator
-from pathlib import Path
 
 from agentpool_agent.wire.frames import Limits
 
@@ -19,10 +19,16 @@ THREAD_STACK_BYTES = 1024 * 1024
 """Stack of a new thread. It counts against the worker's memory from its start, and with the usual 8 MiB 32
 threads would use up a small quota without one byte in use."""
 
+_DATA = re.compile(rb"^VmData:\s+(\d+) kB", re.MULTILINE)
+"""Compiled here, in the zygote: a worker that did so would write to many pages that it shares until then."""
 
-def data_bytes(status: str) -> int:
+_STATUS_BYTES = 8192
+"""Longer than any status; `VmData` is in its first half."""
+
+
+def data_bytes(status: bytes) -> int:
     """VmData of a `/proc/PID/status` text, in bytes; raises ValueError when it has none."""
-    found = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
+    found = _DATA.search(status)
     if not found:
         raise ValueError("no VmData in /proc/self/status")
     return int(found.group(1)) * 1024
@@ -39,7 +45,11 @@ def wanted(limits: Limits, data_at_fork: int) -> Iterator[tuple[str, int, int]]:
 
 def own_data_bytes() -> int:
     """VmData of this process now, in bytes."""
-    return data_bytes(Path("/proc/self/status").read_text())
+    descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return data_bytes(os.read(descriptor, _STATUS_BYTES))
+    finally:
+        os.close(descriptor)
 
 
 def set_limit(which: int, value: int) -> None:

@@ -44,7 +44,7 @@ def test_neither_the_root_nor_a_relative_path_is_readable(monkeypatch: pytest.Mo
 
 
 def test_memory_is_limited_above_what_there_was_at_the_fork() -> None:
-    status = "Name:\tpython\nVmData:\t   2048 kB\n"
+    status = b"Name:\tpython\nVmData:\t   2048 kB\n"
     wanted = {name: value for name, _, value in limits.wanted(Limits(100), limits.data_bytes(status))}
     assert wanted["limit-memory"] == 2048 * 1024 + 100
 
