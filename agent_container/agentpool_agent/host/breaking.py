@@ -2,7 +2,8 @@
 """The circuit breakers of a host's instances. An instance lives on one host at a time, so they are exact.
 
 A breaker goes with its instance: it stays in the table's entry while the host knows that, and travels behind
-the rate bucket in the checkpoint. What failed since the last write is lost with a host that is killed.
+the rate bucket in the checkpoint. That it opened or closed is written at once, so a host that is killed takes
+no more along than failures that had opened nothing yet.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def _tell(host: Host, entry: Entry, before: BreakerState) -> None:
     breaker = entry.breaker
     if breaker.state is before:
         return
+    # HALF_OPEN follows from OPEN and the time.
+    entry.breaker_due = entry.breaker_due or breaker.state is not BreakerState.HALF_OPEN
     host.table.changed(entry.instance_id, True)
     log.warning(
         "breaker_changed",

@@ -219,7 +219,7 @@ class Recoveries:
     # Notes
 
     async def note_all(self) -> None:
-        """Have the store know who is at work and who is well again; at most NOTED_AT_ONCE now."""
+        """Have the store know who is at work or well, and whose breaker turned; at most NOTED_AT_ONCE now."""
         host = self._host
         if host.store is None or host.store_silent:
             return
@@ -230,7 +230,7 @@ class Recoveries:
                 entry.history = entry.history.calm()
             elif shared and entry.history.work is None and now - entry.busy_since > AT_WORK_SECONDS:
                 entry.history = entry.history.working(entry.epoch, host.wall())
-            if left > 0 and entry.history.pack() != entry.noted:
+            if left > 0 and (entry.breaker_due or entry.history.pack() != entry.noted):
                 left -= 1
                 await self._note(resident)
 
@@ -240,9 +240,15 @@ class Recoveries:
             resident.entry.history = resident.entry.history.calm()
             self._host.spawn(self._note(resident), "note")
 
+    def breaker_turned(self, resident: Resident) -> None:
+        """If a breaker has opened or closed, have it noted at once; that of a lost worker goes with the
+        release."""
+        if resident.entry.breaker_due and not resident.dead:
+            self._host.spawn(self._note(resident), "note")
+
     async def _note(self, resident: Resident) -> None:
         try:
-            await self._host.note(resident.entry, resident.ownership)
+            await self._host.note(resident.entry, resident.ownership, resident.bucket)
         except AgentPoolError as exc:
             # The next round tries again; a lost ownership shows at the next write.
             log.info("history_not_noted", instance=resident.entry.instance_id, reason=exc.message)

@@ -183,6 +183,7 @@ class HostServer:
         host, entry = self.host, resident.entry
         host.count_end(entry, exchange)
         settle(host, resident, exchange)
+        self.recoveries.breaker_turned(resident)
         self._serve_line(resident)
         if entry.active > 0 or resident.dead:
             return

@@ -19,6 +19,7 @@ from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.load import LoadMeter
 from agentpool_agent.host.nursery import Nursery
+from agentpool_agent.host.quota import RateBucket, carried
 from agentpool_agent.host.settings import Settings
 from agentpool_agent.host.table import Entry, Table
 from agentpool_agent.store import KeptFlags, Ownership, Store
@@ -166,13 +167,22 @@ class Host:
         self.store_answered_at = self.clock()
         self.store_reached, self.store_silent = True, False
 
-    async def note(self, entry: Entry, ownership: Ownership) -> None:
-        """Have the store keep the failure history as it is now, unless it has it already."""
+    async def note(self, entry: Entry, ownership: Ownership, bucket: RateBucket | None = None) -> None:
+        """Have the store keep the failure history as it is now, unless it has it already; with `bucket` also
+        a breaker that has changed."""
         async with entry.noting:
             packed = entry.history.pack()
-            if packed != entry.noted and self.store is not None:
-                await self.store.note(ownership, packed)
-                entry.noted = packed
+            rate = carried(bucket, entry) if bucket is not None and entry.breaker_due else b""
+            if self.store is None or (packed == entry.noted and not rate):
+                return
+            # Before the write: what turns meanwhile is due again.
+            due, entry.breaker_due = entry.breaker_due, entry.breaker_due and not rate
+            try:
+                await self.store.note(ownership, packed, rate)
+            except AgentPoolError:
+                entry.breaker_due = due or entry.breaker_due
+                raise
+            entry.noted = packed
 
     def give_back(self, ownership: Ownership, rate: bytes = b"", entry: Entry | None = None) -> None:
         """Release ownership in the background, after a failure, with the history noted before; `given_back`

@@ -73,6 +73,8 @@ class Entry:
     isolation: tuple[str, ...] = ()
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     """Its times are those of the wall clock: it moves between machines."""
+    breaker_due: bool = False
+    """It has opened or closed, and the store does not know that yet."""
 
     def __post_init__(self) -> None:
         self.load = LoadMetrics(self.created_at)

@@ -236,9 +236,9 @@ class Store(Protocol):
         which a move gives it up; `cap`: most instances of that tier. Raises OwnershipLost, and PoolExhausted
         when a cap is reached: nothing changed then."""
 
-    async def note(self, ownership: Ownership, failures: bytes) -> None:
+    async def note(self, ownership: Ownership, failures: bytes, rate: bytes = b"") -> None:
         """Replace the failure history that is kept with the record; it outlives release and claim, and goes
-        with the instance. Raises OwnershipLost."""
+        with the instance. `rate` replaces the stored bucket when not empty. Raises OwnershipLost."""
 
     async def place(self, instance_id: str, tier: Tier) -> Record:
         """Change the tier of an instance that nobody holds. Raises InstanceNotFound, and NotOwner when

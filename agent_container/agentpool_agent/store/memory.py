@@ -184,9 +184,10 @@ class MemoryStore:
         if clear_wish:
             instance.wish = None
 
-    async def note(self, ownership: Ownership, failures: bytes) -> None:
+    async def note(self, ownership: Ownership, failures: bytes, rate: bytes = b"") -> None:
         """See `Store.note`."""
-        self._owned(ownership).failures = failures
+        instance = self._owned(ownership)
+        instance.failures, instance.rate = failures, rate or instance.rate
 
     async def place(self, instance_id: str, tier: Tier) -> Record:
         """See `Store.place`."""

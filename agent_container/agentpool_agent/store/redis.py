@@ -240,9 +240,9 @@ class RedisStore:
         await self._run_fenced("release", ownership, *arguments)
         self._forget(ownership)
 
-    async def note(self, ownership: Ownership, failures: bytes) -> None:
+    async def note(self, ownership: Ownership, failures: bytes, rate: bytes = b"") -> None:
         """See `Store.note`."""
-        await self._run_fenced("note", ownership, failures)
+        await self._run_fenced("note", ownership, failures, rate)
 
     async def place(self, instance_id: str, tier: Tier) -> Record:
         """See `Store.place`."""

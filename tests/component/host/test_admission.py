@@ -215,6 +215,24 @@ async def test_it_outlives_eviction_and_its_host(redis: RedisServer) -> None:
         assert (await second.client.invoke("t", "p", "add")).output == 1, "an erased one begins anew"
 
 
+async def test_it_stays_open_when_its_host_is_killed(redis: RedisServer) -> None:
+    policy = {"failure_threshold": 3, "reset_timeout_seconds": 300}
+    config = pool_config(agent=COUNTER, storage="Redis", circuit_breaker=policy)
+    await create_pool(config, redis.url)
+    async with (
+        host_pod(config, redis_url=redis.url) as first,
+        host_pod(config, redis_url=redis.url) as second,
+    ):
+        assert (await first.client.invoke("t", "p", "add")).output == 1
+        await fails(first, 3)
+        # Well below the second after which upkeep would write it.
+        await asyncio.sleep(0.3)
+        ended = await first.kill_host()
+        with pytest.raises(CircuitOpen) as refused:
+            await second.client.invoke("t", "p", "get", ended=[ended])
+        assert refused.value.retry_after_seconds is not None and refused.value.retry_after_seconds > 250
+
+
 async def test_crashes_count_and_recovery_has_its_own_say() -> None:
     policy = {"failure_threshold": 2, "reset_timeout_seconds": 300}
     async with host_pod(pool_config(agent=FAULTY, circuit_breaker=policy)) as pod:

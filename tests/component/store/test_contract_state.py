@@ -122,6 +122,17 @@ async def test_a_change_after_the_present_state_was_loaded_again_rests_on_that(e
     assert (await each_store.load(owned)).parts == {"a": b"2", "b": b"4"}
 
 
+async def test_a_note_takes_the_rate_bucket_along_if_it_has_one(each_store: Store) -> None:
+    owned = await each_store.claim(claim())
+    await each_store.save(owned, Write({"a": b"1"}, rate=b"before"))
+    await each_store.note(owned, b"once")
+    assert (await each_store.read(ID))[1].rate == b"before"
+    await each_store.note(owned, b"once", b"after")
+    assert (await each_store.read(ID))[1] == Checkpoint({"a": b"1"}, b"after")
+    await each_store.save(owned, Write({"a": b"2"}))
+    assert (await each_store.read(ID))[1] == Checkpoint({"a": b"2"}, b"after"), "it is no write of state"
+
+
 async def test_a_failure_history_stays_with_the_instance_until_it_is_erased(each_store: Store) -> None:
     owned = await each_store.claim(claim())
     assert owned.failures == b""

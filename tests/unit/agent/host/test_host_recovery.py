@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from agentpool_agent.host.breaking import enter, settle
+from agentpool_agent.host.quota import BUCKET_BYTES
 from agentpool_agent.host.recovery import AT_WORK_SECONDS
 from agentpool_agent.host.table import Entry
 from agentpool_agent.host.views import entry_view, record_view
@@ -17,6 +19,7 @@ from agentpool_core.errors import InstanceCrashed, InstanceFailed, MemoryExceede
 from agentpool_core.lifecycle import PauseReason, State, Tier, Wish
 from agentpool_core.names import Incarnation
 from agentpool_core.recovery import Cause, Failure, History
+from agentpool_core.resilience import BreakerState, CircuitBreaker
 from support.residents import KEY, START, HostRig, host_rig
 
 OTHER = Incarnation("another", "1")
@@ -34,11 +37,11 @@ class Shared(MemoryStore):
     def shared(self) -> bool:
         return True
 
-    async def note(self, ownership: Ownership, failures: bytes) -> None:
+    async def note(self, ownership: Ownership, failures: bytes, rate: bytes = b"") -> None:
         if self.away:
             raise StoreUnavailable("away")
         self.notes.append(History.unpack(failures))
-        await super().note(ownership, failures)
+        await super().note(ownership, failures, rate)
 
 
 @pytest.fixture
@@ -159,6 +162,28 @@ async def test_a_note_that_did_not_arrive_is_made_again() -> None:
     store.away = False
     await rig.recoveries.note_all()
     assert len(store.notes) == 1
+
+
+async def test_a_breaker_that_opened_is_noted_until_the_store_has_it() -> None:
+    store = Shared()
+    rig = await host_rig(store=store)
+    for _ in range(rig.host.breakers.failure_threshold):
+        exchange = rig.request()
+        exchange.given, exchange.started = enter(rig.host, rig.entry), True
+        rig.resident.frame_received(frames.Failed(exchange.number, "AgentFailed", "for a test"))
+        settle(rig.host, rig.resident, exchange)
+    assert rig.entry.breaker.state is BreakerState.OPEN
+    store.away = True
+    rig.recoveries.breaker_turned(rig.resident)
+    await rig.settle()
+    assert rig.entry.breaker_due
+    store.away = False
+    await rig.recoveries.note_all()
+    await rig.recoveries.note_all()
+    assert len(store.notes) == 1
+    kept, elsewhere = (await store.read(KEY.instance_id))[1].rate, CircuitBreaker()
+    elsewhere.take_over(kept[BUCKET_BYTES:], rig.host.breakers, rig.now)
+    assert (elsewhere.state, elsewhere.failures) == (BreakerState.OPEN, rig.entry.breaker.failures)
 
 
 async def test_work_that_a_dead_host_left_refuses_the_next_try_when_it_is_too_often() -> None:
