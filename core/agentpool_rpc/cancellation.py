@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 
 def caller_cancelled() -> bool:
@@ -24,3 +26,22 @@ def heed_cancellation() -> None:
     """
     if caller_cancelled():
         raise asyncio.CancelledError
+
+
+async def before(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Do the work unless the event comes first; whether it was done, and what it failed with is raised.
+
+    The work has ended in any case. That the caller is cancelled is not mistaken for the end of the work.
+    """
+    loop = asyncio.get_running_loop()
+    working, waiting = loop.create_task(work), loop.create_task(event.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        done = working.done()
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.wait([working, waiting])
+    if not working.cancelled():
+        working.result()
+    return done

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -39,6 +38,7 @@ from agentpool_operator.report.events import Recorder
 from agentpool_operator.report.failures import Failures
 from agentpool_operator.settings import Settings, tracing_environment
 from agentpool_operator.store import StoreAway
+from agentpool_rpc.cancellation import before, heed_cancellation
 from agentpool_rpc.tokens import TokenSigner
 
 log = structlog.get_logger(__name__)
@@ -102,7 +102,7 @@ class App:
             kube, settings.namespace, settings.lease_name, settings.identity, timing
         )
         try:
-            if not await self._until_stopped(elector.acquire()):
+            if not await before(self.stopping, elector.acquire()):
                 return 0
             leading = loop.create_task(self._lead(kube.guarded(elector.check)), name="lead")
             held = loop.create_task(elector.hold(), name="lease")
@@ -125,17 +125,6 @@ class App:
         for task in pending:
             # It can write no more: the lease is given up before anything else happens.
             log.error("task_does_not_end", task=task.get_name())
-
-    async def _until_stopped(self, waiting: Coroutine[None, None, None]) -> bool:
-        task = asyncio.ensure_future(waiting)
-        stopped = asyncio.ensure_future(self.stopping.wait())
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        done = task.done()
-        for one in (task, stopped):
-            one.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await one
-        return done
 
     async def _lead(self, kube: KubeClient) -> None:
         settings = self._settings
@@ -198,6 +187,7 @@ class App:
                 for namespace in self._settings.watch_namespaces or ("",):
                     await kube.list(POOLS, namespace)
             except KubeError as exc:
+                heed_cancellation()
                 log.warning("waiting_for_crds", reason=str(exc))
                 await asyncio.sleep(CRD_SECONDS)
             else:
@@ -208,6 +198,7 @@ class App:
             try:
                 return await call_token_keys(kube, self._settings.namespace, CALL_TOKEN_SECRET)
             except KubeError as exc:
+                heed_cancellation()
                 log.warning("call_token_key_not_read", reason=str(exc))
                 await asyncio.sleep(CRD_SECONDS)
 

@@ -27,6 +27,7 @@ from agentpool_agent.store import Store
 from agentpool_core.errors import AgentPoolError, StoreDataLost, StoreUnavailable
 from agentpool_core.lifecycle import State, Wish
 from agentpool_core.names import Incarnation
+from agentpool_rpc.cancellation import heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,7 @@ class Upkeep:
                 await work()
             except AgentPoolError as exc:
                 log.warning("upkeep_failed", code=exc.code, reason=exc.message)
+            heed_cancellation()
             await asyncio.sleep(seconds)
 
     def data_lost(self) -> None:

@@ -12,6 +12,7 @@ import structlog
 
 from agentpool_core.errors import Unauthenticated
 from agentpool_gateway.admission.keys import Fetch, KeySource
+from agentpool_rpc.cancellation import heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class ClusterIssuer:
             except OSError as exc:
                 log.warning("cluster_issuer_not_found", reason=str(exc))
             await self._source.refresh()
+            heed_cancellation()
             pause = RENEW_SECONDS if self.known else RETRY_SECONDS
             await asyncio.sleep(pause * self._random.uniform(0.8, 1.2))
 

@@ -12,6 +12,7 @@ import structlog
 
 from agentpool_gateway.kube.client import KubeApi, KubeError
 from agentpool_gateway.membership.mirror import EXPIRED, Mirror, Outcome
+from agentpool_rpc.cancellation import heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,7 @@ class Reflector:
             except ValueError as exc:
                 # A line longer than the client takes.
                 reason, remedy = str(exc), ""
+            heed_cancellation()
             log.warning("cluster_watch_broken", path=self._path, reason=reason, remedy=remedy)
             await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
             delay = min(delay * 2, BACKOFF_LAST_SECONDS)

@@ -21,6 +21,7 @@ from agentpool_core.config import EffectivePool
 from agentpool_core.names import Incarnation
 from agentpool_gateway.membership.base import HostMember, PoolMember, PoolName
 from agentpool_gateway.settings import split_address
+from agentpool_rpc.cancellation import heed_cancellation
 
 log = structlog.get_logger(__name__)
 
@@ -161,6 +162,7 @@ class StaticMembership:
                 await self.load()
             except (MembershipError, OSError) as exc:
                 log.warning("membership_unusable", path=str(self._path), reason=str(exc))
+            heed_cancellation()
             await asyncio.sleep(POLL_SECONDS)
 
 
