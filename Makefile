@@ -40,7 +40,7 @@ step-imports:
 step-verify:
 	@$(STEP) verify $(BIN)/python -m tools.verify
 step-unit:
-	@$(STEP) unit $(BIN)/pytest -q tests/unit
+	@$(STEP) unit $(BIN)/pytest -q tests/unit tests/docs/test_pages.py
 
 .PHONY: format
 format: $(STAMP) ## format the code and mend what lint can mend

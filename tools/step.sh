@@ -14,7 +14,7 @@ fi
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 if "$@" >"$output" 2>&1; then
-    printf '%-10s ok      %4ds  %s\n' "$name" $(($(date +%s) - started)) "$(tail -n 1 "$output" | cut -c1-90)"
+    printf '%-10s ok      %4ds  %s\n' "$name" $(($(date +%s) - started)) "$(tail -n 1 "$output" | cut -c1-400)"
 else
     status=$?
     cat "$output"
