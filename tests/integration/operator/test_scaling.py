@@ -14,6 +14,7 @@ from agentpool_core.lifecycle import Tier
 from agentpool_core.placement import Candidate, Role, choose_shared
 from agentpool_operator.kube.kinds import DEPLOYMENTS, EVENTS, PODS, POOLS, Object
 from support.apiserver import ApiServer
+from support.builders import manifest
 from support.fake_hosts import PodHost
 from support.operators import Scene
 
@@ -213,6 +214,63 @@ async def test_kubectl_scale_is_refused_where_the_operator_chooses_and_rules_els
     names = {one["metadata"]["name"] for one in by_selector}
     assert names == {one["metadata"]["name"] for one in await scene.pods("warm")}
     assert "scaling" not in await scene.status(POOLS, "support")
+    condition = await scene.condition(kind="ScalingActive")
+    assert (condition["status"], condition["reason"]) == ("False", "External")
+
+
+def apply(api: ApiServer, manager: str, spec: Object) -> httpx.Response:
+    """What a tool for GitOps sends: server-side apply, nothing forced."""
+    body = manifest(spec, name="support")
+    headers = {"content-type": "application/apply-patch+yaml"}
+    return api.client.patch(POOL, json=body, headers=headers, params={"fieldManager": manager})
+
+
+def managers(pool: Object) -> dict[str, set[str]]:
+    """Who has written `replicas` of the shared pods, with the subresources they did it by."""
+    found: dict[str, set[str]] = {}
+    for one in pool["metadata"]["managedFields"]:
+        fields = one["fieldsV1"].get("f:spec", {}).get("f:tiers", {}).get("f:warm", {})
+        if "f:replicas" in fields:
+            found.setdefault(one["manager"], set()).add(one.get("subresource", ""))
+    return found
+
+
+async def test_the_number_belongs_to_the_scaler_and_neither_the_operator_nor_gitops_takes_it_back(
+    scene: Scene, api: ApiServer
+) -> None:
+    external = {**FEW, "scaling": {"enabled": True, "mode": "External"}}
+    without = external | {"tiers": {"warm": FEW["tiers"]["warm"]}}
+    assert apply(api, "gitops", without).status_code == 201
+    # The number to begin with, by a hand that does not come again.
+    merge = {"content-type": "application/merge-patch+json"}
+    first = {"spec": {"tiers": {"warm": {"replicas": 2}}}}
+    assert api.client.patch(POOL, json=first, headers=merge).status_code == 200
+    await scene.until(scene.ready)
+
+    # As a HorizontalPodAutoscaler does it: it reads the subresource and replaces it.
+    shown = api.client.get(f"{POOL}/scale").json()
+    shown["spec"]["replicas"] = 4
+    by = {"fieldManager": "autoscaler"}
+    assert api.client.put(f"{POOL}/scale", json=shown, params=by).status_code == 200
+
+    async def four() -> bool:
+        return await wanted(scene) == 4 and len(await scene.pods("warm")) == 4
+
+    await scene.until(four)
+    await scene.until(scene.ready)
+    # It tells of a stale read instead of overwriting what came meanwhile.
+    assert api.client.put(f"{POOL}/scale", json=shown, params=by).status_code == 409
+
+    assert apply(api, "gitops", without).status_code == 200, "a manifest without the number leaves it alone"
+    refused = apply(api, "gitops", external | {"tiers": {"warm": {"replicas": 2, **FEW["tiers"]["warm"]}}})
+    assert refused.status_code == 409
+    assert "autoscaler" in refused.json()["message"], "one with the number is told whose it is"
+    await scene.until(scene.ready)
+    assert await wanted(scene) == 4
+    pool = await scene.client.get(POOLS, "default", "support")
+    assert pool is not None
+    assert pool["spec"]["tiers"]["warm"]["replicas"] == 4
+    assert managers(pool) == {"autoscaler": {"scale"}}
     condition = await scene.condition(kind="ScalingActive")
     assert (condition["status"], condition["reason"]) == ("False", "External")
 
