@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from agentpool_core.api.problems import BadValue
-from agentpool_core.api.v1alpha1.balancing import capability_name
+from agentpool_core.api.v1alpha1.forms import capability_name
 from agentpool_core.lifecycle import Tier
 
 MAX_CAPABILITIES = 32

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+# Before anything loads redis-py.
+from . import library  # noqa: F401
 from .base import Caps, Checkpoint, Claim, KeptFlags, Ownership, Page, Record, Store, Write
 from .client import CALL_SECONDS
 from .memory import MemoryStore

@@ -8,6 +8,9 @@ defaults; there is no other table of them.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from agentpool_core.api.v1alpha1 import Durability, Network, Storage
 from agentpool_core.config.balancing import BalancingConfig, WantedCapability
 from agentpool_core.config.flags import (
@@ -40,8 +43,10 @@ from agentpool_core.config.models import (
     WarmupConfig,
 )
 from agentpool_core.config.scaling import ForecastConfig, ScalingConfig
-from agentpool_core.config.settings import SETTINGS, Setting, resolve
 from agentpool_core.config.variables import VARIABLES, Variable
+
+if TYPE_CHECKING:
+    from agentpool_core.config.settings import SETTINGS, Setting, resolve
 
 __all__ = [
     "MIB",
@@ -82,3 +87,12 @@ __all__ = [
     "unpack_flags",
     "written_flag",
 ]
+
+_LATER = {"SETTINGS": "settings", "Setting": "settings", "resolve": "settings"}
+
+
+def __getattr__(name: str) -> Any:
+    # A host merges nothing: its start does not pay for the classes of the resources.
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -17,8 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from agentpool_core.api.v1alpha1.flags import FlagName, Percentage
-from agentpool_core.api.v1alpha1.meta import Identifier
+from agentpool_core.api.v1alpha1.forms import FlagName, Identifier, Percentage
 from agentpool_core.errors import InvalidRequest
 from agentpool_core.flags import (
     HOT_FLAG,

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentpool_core.api.v1alpha1 import Durability, Network, Storage, TieringMode
-from agentpool_core.api.v1alpha1.meta import Identifier
+from agentpool_core.api.v1alpha1.forms import Identifier
 from agentpool_core.config.balancing import BalancingConfig
 from agentpool_core.config.flags import FlagConfig
 from agentpool_core.config.scaling import ScalingConfig

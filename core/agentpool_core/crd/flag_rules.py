@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from agentpool_core.api.v1alpha1.flags import FLAG_NAME_PATTERN
+from agentpool_core.api.v1alpha1.forms import FLAG_NAME_PATTERN
 from agentpool_core.crd.rule import Rule
 from agentpool_core.flags import MAX_NAME
 from agentpool_core.names import MAX_NAME_CHARS

@@ -3,36 +3,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import ClassVar
 
 from pydantic import Field
 
-from agentpool_core.api.v1alpha1.meta import Identifier, Label, Part, Resource
+from agentpool_core.api.v1alpha1.choices import Criticality, WantedState
+from agentpool_core.api.v1alpha1.forms import Identifier, Label
+from agentpool_core.api.v1alpha1.meta import Part, Resource
 from agentpool_core.api.v1alpha1.status import AgentInstanceStatus
 from agentpool_core.lifecycle import Tier
-
-
-class WantedState(StrEnum):
-    """What a user wants of a declared instance."""
-
-    RUNNING = "Running"
-    """Takes requests; resumed when it was paused."""
-    PAUSED = "Paused"
-    """Holds no process; its state is kept."""
-    TERMINATED = "Terminated"
-    """Ended and erased, for good."""
-
-
-class Criticality(StrEnum):
-    """How much depends on an instance."""
-
-    HIGH = "High"
-    """HOT, whatever its traffic is."""
-    NORMAL = "Normal"
-    """As its traffic says."""
-    LOW = "Low"
-    """As its traffic says, but never HOT."""
 
 
 class AgentInstanceSpec(Part):

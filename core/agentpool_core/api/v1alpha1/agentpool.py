@@ -8,7 +8,6 @@ No field has a default here. What is not set is taken from the environment or fr
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
@@ -16,37 +15,15 @@ from pydantic import AfterValidator, Field, model_validator
 from agentpool_core.api.problems import BadValue
 from agentpool_core.api.quantity import Cpu, Memory
 from agentpool_core.api.v1alpha1.balancing import BalancingSpec
+from agentpool_core.api.v1alpha1.choices import Durability, Network, PullPolicy, Storage, TieringMode
 from agentpool_core.api.v1alpha1.fields import Number, Positive, Seconds, Switch
 from agentpool_core.api.v1alpha1.flags import FeatureFlags
+from agentpool_core.api.v1alpha1.forms import Name
 from agentpool_core.api.v1alpha1.limits import CircuitBreakerSpec, LimitsSpec
-from agentpool_core.api.v1alpha1.meta import Name, Part, Resource
+from agentpool_core.api.v1alpha1.meta import Part, Resource
 from agentpool_core.api.v1alpha1.scaling import ScalingSpec
 from agentpool_core.api.v1alpha1.status import AgentPoolStatus
 from agentpool_core.lifecycle import Tier
-
-
-class Storage(StrEnum):
-    """Where state lives."""
-
-    REDIS = "Redis"
-    MEMORY = "Memory"
-
-
-class Durability(StrEnum):
-    """What an acknowledged answer means."""
-
-    RESPONSE = "Response"
-    """A change is durable before its answer leaves."""
-    INTERVAL = "Interval"
-    """Changes are saved by timer; the last interval can be lost."""
-
-
-class Network(StrEnum):
-    """What a worker may reach by itself."""
-
-    NONE = "None"
-    OUTBOUND = "Outbound"
-
 
 _ENTRYPOINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
@@ -70,14 +47,6 @@ def _image(text: str) -> str:
             remedy="Write registry/repository:tag or @sha256:digest, or leave it empty for the default.",
         )
     return text
-
-
-class PullPolicy(StrEnum):
-    """When the kubelet fetches the image."""
-
-    ALWAYS = "Always"
-    IF_NOT_PRESENT = "IfNotPresent"
-    NEVER = "Never"
 
 
 class AgentSpec(Part):
@@ -232,15 +201,6 @@ class RecoverySpec(Part):
     pattern_window_minutes: Positive | None = Field(
         default=None, description="How far back failures of one cause count together."
     )
-
-
-class TieringMode(StrEnum):
-    """Who chooses the tier of an instance."""
-
-    MANUAL = "Manual"
-    """Whoever makes, declares or moves it."""
-    AUTOMATIC = "Automatic"
-    """Its traffic, unless its tier was chosen by hand."""
 
 
 class TieringSpec(Part):

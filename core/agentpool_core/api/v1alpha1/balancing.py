@@ -3,57 +3,18 @@
 
 from __future__ import annotations
 
-import re
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from agentpool_core.api.problems import BadValue
+from agentpool_core.api.v1alpha1.choices import Affinity, BalancingStrategy
+from agentpool_core.api.v1alpha1.forms import CAPABILITY_PATTERN, MAX_CAPABILITY_CHARS, capability_name
 from agentpool_core.api.v1alpha1.meta import Part
 
-CAPABILITY_PATTERN = "[A-Za-z0-9]([-A-Za-z0-9._:/]{0,61}[A-Za-z0-9])?"
-MAX_CAPABILITY_CHARS = 63
 MAX_WANTED = 16
 """Capabilities that a pool can want: each costs every placement a look-up."""
 MAX_WEIGHT = 1000
-
-
-class BalancingStrategy(StrEnum):
-    """How a shared host is chosen among those that have room (B22-B26); see `agentpool_core.balance`."""
-
-    ROUND_ROBIN = "RoundRobin"
-    """One after another."""
-    LEAST_CONNECTIONS = "LeastConnections"
-    """The one with the fewest requests under way."""
-    FASTEST_RESPONSE = "FastestResponse"
-    """The one that is expected to answer soonest, by what it took lately."""
-    RANDOM = "Random"
-    """Any, each as likely as the others."""
-    WEIGHTED_CAPABILITIES = "WeightedCapabilities"
-    """The one that has most of what `capabilities` asks for, shared by the requests under way there."""
-    POWER_OF_TWO_CHOICES = "PowerOfTwoChoices"
-    """The less loaded of two that are drawn at random."""
-
-
-class Affinity(StrEnum):
-    """Whether an instance goes back to the same host where it can."""
-
-    PREFERRED = "Preferred"
-    """To the host that its id names, while that one has room and is not loaded more than the others."""
-    NONE = "None"
-    """Wherever the strategy says."""
-
-
-def capability_name(text: str) -> str:
-    """`text`, if it can name a capability; raises BadValue."""
-    if re.fullmatch(CAPABILITY_PATTERN, text) is None:
-        raise BadValue(
-            f"found {text[:80]!r}, which names no capability",
-            remedy=f"Use 1 to {MAX_CAPABILITY_CHARS} letters, digits and '-._:/', a letter or digit first and"
-            " last, for example arch:x86_64.",
-        )
-    return text
 
 
 class CapabilitySpec(Part):

@@ -10,25 +10,9 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from agentpool_core.api.problems import BadValue
-from agentpool_core.api.v1alpha1.meta import Identifier, Part
+from agentpool_core.api.v1alpha1.forms import FlagName, Identifier, Percentage
+from agentpool_core.api.v1alpha1.meta import Part
 from agentpool_core.flags import MAX_FLAGS, MAX_LISTED, MAX_NAME, MAX_STEPS, Plan, Strategy, fault
-
-FLAG_NAME_PATTERN = f"^[a-z0-9]([-a-z0-9_.]{{0,{MAX_NAME - 2}}}[a-z0-9])?$"
-
-
-def flag_name(text: str) -> str:
-    """`text`, if it can be the name of a flag; raises BadValue."""
-    if re.fullmatch(FLAG_NAME_PATTERN, text) is None:
-        raise BadValue(
-            f"found {text[:80]!r}, which is no name of a flag",
-            remedy=f"Use 1 to {MAX_NAME} lower-case letters, digits, '_', '-' and '.',"
-            " a letter or digit first and last.",
-        )
-    return text
-
-
-FlagName = Annotated[str, AfterValidator(flag_name)]
-Percentage = Annotated[int, Field(strict=True, ge=0, le=100)]
 
 
 class FlagProjectSpec(Part):

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all resources share: strict fields, `apiVersion`, `kind`, `metadata`, and the forms of ids."""
+"""What all resources share: strict fields, `apiVersion`, `kind`, `metadata`."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from agentpool_core.api.problems import BadValue
-from agentpool_core.names import MAX_NAME_CHARS
+from agentpool_core.api.v1alpha1.forms import Label
 
 GROUP = "agentpool.dev"
 VERSION = "v1alpha1"
@@ -30,55 +29,6 @@ WRITTEN_BY_THE_SERVER = frozenset(
     }
 )
 """Fields of `metadata` that an exported object carries and that mean nothing here."""
-
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-
-
-def dns_label(text: str) -> str:
-    """`text`, if it is a DNS label (RFC 1123); raises BadValue."""
-    if _LABEL.fullmatch(text) is None:
-        raise BadValue(
-            f"found {text[:80]!r}, which is not a DNS label",
-            remedy="Use 1 to 63 lower-case letters, digits and '-', a letter or digit first and last.",
-        )
-    return text
-
-
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-
-
-def dns_name(text: str) -> str:
-    """`text`, if it is a DNS subdomain (RFC 1123); raises BadValue."""
-    if _NAME.fullmatch(text) is None:
-        raise BadValue(
-            f"found {text[:80]!r}, which is not a DNS subdomain",
-            remedy="Use 1 to 253 lower-case letters, digits, '-' and '.', a letter or digit first and last.",
-        )
-    return text
-
-
-def identifier(text: str) -> str:
-    """`text`, if it can be a tenant or project id: 1 to 253 printable characters; raises BadValue."""
-    if not 1 <= len(text) <= MAX_NAME_CHARS:
-        raise BadValue(
-            f"found {len(text)} characters", remedy=f"Use 1 to {MAX_NAME_CHARS} printable characters."
-        )
-    if not text.isprintable():
-        raise BadValue(
-            "found a character that is not printable",
-            remedy=f"Use 1 to {MAX_NAME_CHARS} printable characters, no control characters.",
-        )
-    return text
-
-
-Label = Annotated[str, AfterValidator(dns_label)]
-"""Name of a pool, an instance object or a namespace."""
-
-Name = Annotated[str, AfterValidator(dns_name)]
-"""Name of an object of Kubernetes, such as a Secret."""
-
-Identifier = Annotated[str, AfterValidator(identifier)]
-"""Id of a tenant or project (A20)."""
 
 
 class Part(BaseModel):

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from agentpool_core.api.problems import BadValue
+from agentpool_core.api.v1alpha1.choices import ScalingMode
 from agentpool_core.api.v1alpha1.meta import Part
 
 Replicas = Annotated[int, Field(strict=True, ge=1)]
@@ -16,15 +16,6 @@ Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
-
-
-class ScalingMode(StrEnum):
-    """Who chooses the number of shared pods."""
-
-    AUTOMATIC = "Automatic"
-    """The operator, from what the hosts report; the number is in status.scaling."""
-    EXTERNAL = "External"
-    """Whoever writes tiers.warm.replicas: kubectl scale, a HorizontalPodAutoscaler, KEDA."""
 
 
 class ForecastSpec(Part):
