@@ -157,7 +157,7 @@ LOADED = "import sys, {}; print([name for name in sys.modules if name.startswith
 
 @pytest.mark.parametrize("module", PROGRAMS)
 async def test_no_program_loads_an_exporter_before_it_is_asked_for_traces(module: str) -> None:
-    # redis-py takes up what it finds of OpenTelemetry's metrics, in hosts; workers have nothing at all.
+    # redis-py takes up the metrics of OpenTelemetry's API, in hosts; workers have nothing at all.
     tracing = ("opentelemetry.sdk.trace", "opentelemetry.exporter")
     unwanted = "opentelemetry" if "zygote" in module else tracing
     code = LOADED.format(module, unwanted)
