@@ -103,8 +103,15 @@ class Requests:
             raise IdempotencyUnsupported("This pool cannot keep an Idempotency-Key.")
         if len(request.idempotency_key) > MAX_KEY_CHARS:
             raise InvalidRequest(f"idempotency_key is over {MAX_KEY_CHARS} characters.")
+        if self._host.crowding.crowded:
+            self._host.crowding.check(request.tenant_id, self._active(request))
         now = self._host.clock()
         return Call(request, ended, now, now + _seconds(config, remaining_seconds))
+
+    def _active(self, request: HostInvokeRequest) -> int:
+        """How many requests its instance has under way."""
+        entry = self._host.table.get(self._host.key(request.tenant_id, request.project_id).instance_id)
+        return entry.active if entry is not None else 0
 
     def trace(self, tracing: Tracing, call: Call, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Make the call part of its caller's trace; lines of the log name it from here on."""
@@ -192,6 +199,7 @@ class Requests:
         # The last one that came decides whether it stays.
         resident.one_shot = call.request.one_shot
         host.table.acquire(entry, host.clock())
+        host.crowding.take(entry.key.tenant_id, entry.active)
         return resident, fresh
 
     async def _waited(self, call: Call, resident: Resident, limit: int) -> bool:

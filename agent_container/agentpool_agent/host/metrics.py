@@ -81,6 +81,7 @@ class HostMetrics(Collector):
             ("spare_workers", "Processes that wait to become an instance.", host.nursery.spares),
             ("activations_running", "Activations under way.", now.starting()),
             ("activations_waiting", "Activations that wait for their turn.", now.waiting()),
+            ("requests_limit", "Requests that agents may work on at one time.", host.crowding.limit),
             ("store_silent", "1: the store has not answered for 2 s or more.", host.store_silent),
             ("store_problems", "Settings of the store that are not safe.", len(host.problems)),
         ):
@@ -92,6 +93,11 @@ class HostMetrics(Collector):
             ("hits", "Requests that found their instance resident.", counters.hits),
             ("misses", "Requests that had to activate their instance.", counters.misses),
             ("evictions", "Instances that left because they were idle or in the way.", counters.evictions),
+            (
+                "crowding_refusals",
+                "Requests refused because agents had more to compute than there are cores.",
+                self._host.crowding.refused,
+            ),
             ("worker_losses", "Workers that ended unasked.", counters.crashes),
             ("spans_dropped", "Spans that were made and could not be exported.", self._now.spans_dropped()),
         ):

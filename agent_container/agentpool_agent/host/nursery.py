@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -41,6 +41,7 @@ class Nursery:
         on_change: called when the zygote came or went.
         on_usage: called with each sample of a worker that is still there.
         on_sample: called with every sample, that of the zygote itself included.
+        on_efforts: called with the answer to `look`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Nursery:
         on_change: Callable[[], None] = lambda: None,
         on_usage: Callable[[WorkerChannel, wire.Sample], None] = lambda _worker, _sample: None,
         on_sample: Callable[[wire.Sample], None] = lambda _sample: None,
+        on_efforts: Callable[[Sequence[wire.Effort], float], None] = lambda _efforts, _at: None,
     ) -> None:
         self.hello: wire.Hello | None = None
         self.problem = "No zygote has connected yet."
@@ -61,6 +63,7 @@ class Nursery:
         self._on_change = on_change
         self._on_usage = on_usage
         self._on_sample = on_sample
+        self._on_efforts = on_efforts
         self._listener: socket.socket | None = None
         self._link: socket.socket | None = None
         self._workers: dict[int, WorkerChannel] = {}
@@ -121,6 +124,10 @@ class Nursery:
     def watch(self, worker: WorkerChannel, memory_bytes: int, threads: int, cpu_millis: int = 0) -> None:
         """Have the zygote enforce limits by measurement; `cpu_millis` 0: none."""
         self._send(wire.Watch(worker.number, memory_bytes, threads, cpu_millis))
+
+    def look(self, workers: Sequence[int]) -> None:
+        """Have the zygote say how workers came to a core."""
+        self._send(wire.Look(list(workers)))
 
     def kill(self, number: int) -> None:
         """End a worker."""
@@ -204,6 +211,9 @@ class Nursery:
                 worker = self._workers.get(sample.worker)
                 if worker is not None:
                     self._on_usage(worker, sample)
+
+        elif isinstance(message, wire.Efforts):
+            self._on_efforts(message.efforts, message.at)
 
     def _say(self, problem: str) -> None:
         if problem != self.problem:

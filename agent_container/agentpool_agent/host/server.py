@@ -81,6 +81,7 @@ class HostServer:
             on_change=self._host_changed,
             on_usage=self._usage,
             on_sample=self._sampled,
+            on_efforts=lambda efforts, at: self.host.crowding.measured(efforts, at),
         )
         self.host = Host(settings, incarnation, nursery, taken_by=settings.reserved_for)
         self.hub = WatchHub(self.host)

@@ -15,6 +15,7 @@ import structlog
 
 from agentpool_agent.host.awaiting import Awaiting
 from agentpool_agent.host.counts import HostCounts
+from agentpool_agent.host.crowding import Crowding
 from agentpool_agent.host.exchange import Exchange
 from agentpool_agent.host.instance import Resident
 from agentpool_agent.host.load import LoadMeter
@@ -107,12 +108,14 @@ class Host:
     sent_away: dict[str, float] = field(default_factory=dict)
     """Instances that are to go on elsewhere, and until when this host does not take them back."""
     meter: LoadMeter = field(init=False)
+    crowding: Crowding = field(init=False)
     returning: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Releases under way, by instance."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.meter = LoadMeter(self.clock())
+        self.crowding = Crowding(self.clock, self._busy, self.nursery.look)
 
     def send_away(self, instance_id: str, seconds: float) -> None:
         """Do not activate an instance for so long."""
@@ -136,8 +139,14 @@ class Host:
         now = self.clock()
         seconds = now - exchange.began
         self.table.release(entry, now, seconds, exchange.success)
+        self.crowding.give(entry.key.tenant_id, entry.active)
         if exchange.operation:
             self.counters.ended(seconds, exchange.success)
+
+    def _busy(self) -> Iterator[tuple[int, int]]:
+        for resident in self.residents.values():
+            if resident.entry.active:
+                yield resident.worker.number, resident.entry.active
 
     @contextmanager
     def queued(self, instance_id: str) -> Iterator[None]:

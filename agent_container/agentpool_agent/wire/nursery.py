@@ -102,8 +102,29 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
     """Thousandths of a core; 0: no limit."""
 
 
-ToHost = Hello | ImportFailed | Spawned | CannotFork | Exited | Usage
-ToZygote = Spawn | Kill | Watch
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """Host: say at once how these workers came to a core; `Efforts` is the answer."""
+
+    workers: list[int]
+
+
+class Effort(msgspec.Struct, frozen=True, array_like=True):
+    """Seconds that a worker has computed since its start, and that it was ready to and waited for a core."""
+
+    worker: int
+    computed: float
+    waited: float
+
+
+class Efforts(msgspec.Struct, frozen=True, tag="efforts"):
+    """Zygote: those that it could look at, `at` a time of its monotonic clock in seconds."""
+
+    at: float
+    efforts: list[Effort]
+
+
+ToHost = Hello | ImportFailed | Spawned | CannotFork | Exited | Usage | Efforts
+ToZygote = Spawn | Kill | Watch | Look
 
 encoder = msgspec.msgpack.Encoder()
 to_host_decoder: msgspec.msgpack.Decoder[ToHost] = msgspec.msgpack.Decoder(ToHost)

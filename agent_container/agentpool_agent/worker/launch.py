@@ -45,6 +45,11 @@ class Birth:
     off: frozenset[str] = frozenset()
 
 
+NICENESS = 5
+"""An agent that computes has a third of the weight of zygote, host and gateway where they share cores: these
+work for all, and have little to do for one."""
+
+
 def live(birth: Birth) -> NoReturn:
     """Be a worker until the end; called in the child right after the fork, never returns."""
     status = EXIT_BROKEN
@@ -53,6 +58,7 @@ def live(birth: Birth) -> NoReturn:
         secure_process(report, birth.off)
         # The zygote may have ended before the line above asked to die with it.
         if os.getppid() == birth.parent:
+            os.nice(NICENESS)
             _close_inherited(birth.socket_fd)
             _reseed()
             gc.enable()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agentpool_agent.wire.nursery import (
     MAX_PACKET_BYTES,
+    Efforts,
     ToHost,
     ToZygote,
     Usage,
@@ -62,9 +63,9 @@ class HostLink:
         return bool(self._queued)
 
     def send(self, message: ToHost, descriptor: int | None = None) -> None:
-        """Send a packet, with a descriptor that the link closes once it is on its way. A Usage is dropped
-        when others wait already: the next one says the same. Raises HostGone."""
-        if self._queued and isinstance(message, Usage):
+        """Send a packet, with a descriptor that the link closes once it is on its way. What is measured is
+        dropped when others wait already: the next one says the same. Raises HostGone."""
+        if self._queued and isinstance(message, Usage | Efforts):
             return
         if len(self._queued) >= MAX_QUEUED:
             raise HostGone("the host does not read")

@@ -50,6 +50,26 @@ def read(pid: int) -> Reading | None:
         return None
 
 
+MOST_TASKS = 8
+
+
+def parse_schedstat(text: str) -> tuple[float, float]:
+    """Of a `/proc/PID/task/TID/schedstat` text the seconds on a core, and those of waiting for one."""
+    computed, waited, *_ = text.split()
+    return int(computed) / 1e9, int(waited) / 1e9
+
+
+def efforts(pid: int) -> tuple[float, float] | None:
+    """`parse_schedstat` of a process, its first threads together; None when it is gone, or its kernel does
+    not tell."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")[:MOST_TASKS]
+        found = [parse_schedstat(_text(f"/proc/{pid}/task/{task}/schedstat")) for task in tasks]
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    return sum(computed for computed, _ in found), sum(waited for _, waited in found)
+
+
 def parse_own_bytes(status: str) -> int:
     """RssAnon and RssShmem of a `/proc/PID/status` text, in bytes: memory that no file stands behind."""
     found = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", status, re.MULTILINE)

@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +20,11 @@ from agentpool_agent.authoring import Agent
 from agentpool_agent.wire.nursery import (
     ZYGOTE,
     CannotFork,
+    Effort,
+    Efforts,
     Exited,
     Kill,
+    Look,
     Sample,
     Spawn,
     Spawned,
@@ -163,6 +166,14 @@ class Zygote:
                 self._kill(self._workers[worker], "requested")
             case Watch(worker=worker) if worker in self._workers:
                 self._limit(self._workers[worker], message, now)
+            case Look(workers=numbers):
+                self._link.send(Efforts(now, list(self._efforts(numbers))))
+
+    def _efforts(self, numbers: Iterable[int]) -> Iterator[Effort]:
+        for number in numbers:
+            nursling = self._workers.get(number)
+            if nursling is not None and (found := procfs.efforts(nursling.pid)) is not None:
+                yield Effort(number, *found)
 
     def _limit(self, nursling: Nursling, limits: Watch, now: float) -> None:
         nursling.limits = limits

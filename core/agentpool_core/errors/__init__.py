@@ -67,6 +67,7 @@ from agentpool_core.errors.request import (
 from agentpool_core.errors.unavailable import (
     CircuitOpen,
     Draining,
+    HostOverloaded,
     HostTooOld,
     InstanceCrashed,
     InstanceRolledBack,
@@ -100,6 +101,7 @@ __all__ = [
     "Draining",
     "FlagDeclared",
     "FlagNotFound",
+    "HostOverloaded",
     "HostTooOld",
     "IdempotencyUnsupported",
     "IllegalTransition",

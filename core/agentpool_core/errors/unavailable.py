@@ -41,6 +41,13 @@ class Overloaded(Unavailable):
     remedy = "Try again after Retry-After, send less at once, or run more gateways."
 
 
+class HostOverloaded(Unavailable):
+    """The agents of the instance's host have more to compute than its cores can do in time."""
+
+    code = "HostOverloaded"
+    remedy = "Try again after Retry-After, send less at once, or give the tier more CPU or replicas."
+
+
 class NoHost(Unavailable):
     """No ready host of the pool takes this tier."""
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 import grpc
 import grpc.aio
 
-from agentpool_core.errors import AgentPoolError, NoHost, NotOwner, PoolExhausted, Unavailable
+from agentpool_core.errors import AgentPoolError, HostOverloaded, NoHost, NotOwner, PoolExhausted, Unavailable
 from agentpool_core.lifecycle import Tier
 from agentpool_core.names import Incarnation
 from agentpool_core.placement import Role
@@ -34,6 +34,9 @@ WAIT_LAST_SECONDS = 0.25
 LATER_SECONDS = 2.0
 """After so much waiting, pauses are longer: what did not mend at once has many waiters."""
 WAIT_LATER_SECONDS = 1.0
+OVERLOADED_SECONDS = 0.02
+"""A host that refused a request for its load is not asked for so long: to refuse costs it what it has not
+got, and few requests end within this time."""
 WAIT_ROOM_SECONDS = 0.1
 """Between two attempts at a full pool, at least: each of them costs its hosts something."""
 
@@ -218,6 +221,8 @@ class Journey:
             if owner.ended:
                 self._proof.add(owner.incarnation)
             elif owner.id not in self._avoid and owner.serves(self._id):
+                if self._clock() < owner.overloaded_until:
+                    raise _overloaded()
                 self._sticky = True
                 return owner
         self._sticky = False
@@ -276,9 +281,8 @@ class Journey:
             raise deadline_passed(accepted) from error
         if failure is None:
             await self._broken(link.host)
-        elif isinstance(failure, NoHost):
-            # The store knows an instance that this gateway never saw, in a tier that the host does not take.
-            self._table.learn_tier(self._id, failure.details.get("tier", ""))
+        else:
+            self._learn(failure, link.host)
         self._acceptances += accepted
         self._exhausted += isinstance(failure, NoHost | PoolExhausted)
         owner = await self._named_owner(failure)
@@ -307,6 +311,13 @@ class Journey:
             decision.error.retry_after_seconds = come_back(decision.error)
             raise decision.error from error
         await self._prepare(decision.step, link.host, failure)
+
+    def _learn(self, failure: AgentPoolError, host: Host) -> None:
+        if isinstance(failure, NoHost):
+            # The store knows an instance that this gateway never saw, in a tier that the host does not take.
+            self._table.learn_tier(self._id, failure.details.get("tier", ""))
+        elif isinstance(failure, HostOverloaded):
+            host.overloaded_until = self._clock() + OVERLOADED_SECONDS
 
     async def _prepare(self, step: Step, host: Host, failure: AgentPoolError | None) -> None:
         match step:
@@ -367,3 +378,10 @@ class Journey:
     def _return(self, host: Host) -> None:
         if host.role is Role.GENERIC and not self._sticky:
             self._table.give_back(host)
+
+
+def _overloaded() -> HostOverloaded:
+    return HostOverloaded(
+        "The agents on the instance's host have more to compute than its cores can do in time.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )

@@ -17,6 +17,7 @@ from agentpool_core.errors import (
     AgentPoolError,
     DeadlineExceeded,
     Draining,
+    HostOverloaded,
     HostTooOld,
     InstanceCrashed,
     InstanceRolledBack,
@@ -175,7 +176,7 @@ def _after_refusal(attempt: Attempt, failure: AgentPoolError) -> Next:
     patience = OWNER_SECONDS
     if isinstance(failure, Draining | PodTaken | NotConfigured):
         step = Step.ELSEWHERE if attempt.others else Step.WAIT
-    elif isinstance(failure, HostTooOld) and attempt.others and not attempt.sticky:
+    elif isinstance(failure, HostTooOld | HostOverloaded) and attempt.others and not attempt.sticky:
         step = Step.ELSEWHERE
     elif isinstance(failure, NoHost):
         # The host does not take the tier; one that does may be on its way.

@@ -53,6 +53,8 @@ class Host:
     """Its incarnation is proven dead."""
     quarantined_until: float = 0.0
     """Not chosen before this time, seconds of the event loop's clock: a connection failed just now."""
+    overloaded_until: float = 0.0
+    """It has just refused a request because its agents have too much to compute; not asked before."""
     breaks: int = 0
     """Breaks of which each came soon after the one before."""
     status: HostStatus = field(default_factory=HostStatus)

@@ -67,6 +67,7 @@ COMMON: Problems = (
 _BODY: Problems = (errors.MalformedRequest, errors.PayloadTooLarge)
 _PLACE: Problems = (
     errors.Overloaded,
+    errors.HostOverloaded,
     errors.PoolExhausted,
     errors.PoolDisabled,
     errors.NoHost,

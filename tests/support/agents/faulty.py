@@ -42,6 +42,12 @@ class Faulty:
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
                     pass
+            case {"compute": seconds}:
+                end = time.process_time() + seconds
+                while time.process_time() < end:
+                    pass
+            case {"wait": seconds}:
+                await asyncio.sleep(seconds)
             case "flood":
                 while True:
                     yield Chunk("x" * 65536)

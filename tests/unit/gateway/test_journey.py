@@ -14,9 +14,16 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from agentpool_core.errors import DeadlineExceeded, NoHost, NotOwner, PoolExhausted
+from agentpool_core.errors import (
+    AgentPoolError,
+    DeadlineExceeded,
+    HostOverloaded,
+    NoHost,
+    NotOwner,
+    PoolExhausted,
+)
 from agentpool_core.names import Incarnation
-from agentpool_gateway.dispatch.journey import Journey
+from agentpool_gateway.dispatch.journey import OVERLOADED_SECONDS, Journey
 from agentpool_gateway.membership.base import HostMember, PoolMember, PoolName
 from agentpool_gateway.membership.starts import MAX_STARTING, Starts
 from agentpool_gateway.membership.table import Host, PoolTable
@@ -227,3 +234,24 @@ async def test_requests_of_one_instance_go_to_one_host_whatever_the_strategy_say
     assert len(world.table.placements) == 0
     other = world.journey(60)
     assert (await other.next_host())[0].host is not hosts[0], "the next start has its own turn"
+
+
+def refusal(failure: AgentPoolError) -> AioRpcError:
+    trailer = (TRAILER, to_status(failure).SerializeToString())
+    return AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(trailer))
+
+
+async def test_a_host_that_refused_for_its_load_is_spared_for_a_moment() -> None:
+    world = World(proven=True)
+    held = Instance(id="inst-1", epoch=2, state="READY", tier="WARM")
+    world.table.delta(world.here, None, [held], [])
+    world.table.remove(world.owner, 0.0)
+    journey = world.journey(60)
+    link, _ = await journey.next_host()
+    with pytest.raises(HostOverloaded) as caught:
+        await journey.failed(link, refusal(HostOverloaded("too much")), accepted=False)
+    assert caught.value.retry_after_seconds
+    with pytest.raises(HostOverloaded):
+        await world.journey(60).next_host()
+    await asyncio.sleep(OVERLOADED_SECONDS)
+    assert (await world.journey(60).next_host())[0].host is world.here
