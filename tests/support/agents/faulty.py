@@ -43,9 +43,7 @@ class Faulty:
                 while time.monotonic() < end:
                     pass
             case {"compute": seconds}:
-                end = time.process_time() + seconds
-                while time.process_time() < end:
-                    pass
+                compute(seconds)
             case {"wait": seconds}:
                 await asyncio.sleep(seconds)
             case "flood":
@@ -79,3 +77,10 @@ class Faulty:
 
     def restore(self, parts: Mapping[str, bytes]) -> None:
         """No state."""
+
+
+def compute(seconds: float) -> None:
+    """Use so much CPU time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
