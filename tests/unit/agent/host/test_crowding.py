@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 import pytest
 
-from agentpool_agent.host import crowding as module
 from agentpool_agent.host.crowding import FLOOR, STALE_SECONDS, Crowding
 from agentpool_agent.wire.nursery import Effort
 from agentpool_core.errors import HostOverloaded
@@ -45,7 +45,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
     return Scene()
 
 
