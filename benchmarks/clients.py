@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three ways to the same agent: straight to its host, through the gateway by gRPC, and by REST."""
+"""Ways to the same agent: straight to its host, through the gateway by gRPC and by REST, and through a bare
+proxy."""
 
 from __future__ import annotations
 
@@ -23,11 +24,13 @@ from agentpool_proto.v1.gateway_pb2 import (
 from agentpool_proto.v1.gateway_pb2_grpc import AgentPoolGatewayStub
 from agentpool_proto.v1.host_pb2 import HostInvokeRequest, WatchRequest
 from agentpool_proto.v1.host_pb2_grpc import AgentHostStub
+from agentpool_proto.v1.types_pb2 import InvokeEvent
 from agentpool_rpc.channels import open_channel
 from agentpool_rpc.tokens import TokenSigner, Verb
 from benchmarks.milestones import Answer, Milestones
 
 TENANT = "bench"
+PROXY_METHOD = "/agentpool.bench.BareProxy/Invoke"
 TIMEOUT_SECONDS = 60.0
 
 
@@ -110,6 +113,33 @@ class Direct:
     async def close(self) -> None:
         """See Client."""
         await self._channel.close()
+
+
+class Bare(Direct):
+    """The same call through a proxy that does nothing else; `proxy`: its address."""
+
+    def __init__(self, host: Host, proxy: str) -> None:
+        super().__init__(host)
+        self._through = grpc.aio.insecure_channel(proxy)
+        self._ask: Any = self._through.unary_unary(
+            PROXY_METHOD,
+            request_serializer=HostInvokeRequest.SerializeToString,
+            response_deserializer=InvokeEvent.FromString,
+        )
+
+    async def invoke(self, project: str, body: bytes) -> Milestones | None:
+        """See Client."""
+        token = self._signer.authorization(self._incarnation, frozenset({Verb.INVOKE}))
+        request = HostInvokeRequest(tenant_id=TENANT, project_id=project, input=body)
+        event = await self._ask(request, metadata=(("authorization", token),), timeout=TIMEOUT_SECONDS)
+        if not event.HasField("done"):
+            raise RuntimeError("the proxy gave no answer")
+        return None
+
+    async def close(self) -> None:
+        """See Client."""
+        await self._through.close()
+        await super().close()
 
 
 class GatewayGrpc:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from benchmarks.clients import Client, Direct, Gateway, GatewayGrpc, GatewayRest, Host
+from benchmarks.bareproxy import bare_proxy
+from benchmarks.clients import Bare, Client, Direct, Gateway, GatewayGrpc, GatewayRest, Host
 from benchmarks.load import Run, closed_loop, open_loop
 from benchmarks.milestones import Milestones
-from benchmarks.processes import tree
+from benchmarks.processes import run_seconds, tree
 from benchmarks.rows import Findings, Row, Scale, row_of
 from benchmarks.stack import Stack
 
@@ -42,8 +43,20 @@ def call_of(client: Client, projects: int = 1, name: str = "path") -> Any:
 
 
 async def request_path(stack: Stack, scale: Scale, findings: Findings) -> None:
-    """Latency of one caller at a time, then of a schedule, then throughput of 32 callers."""
-    clients = await clients_of(stack.host, stack.gateway)
+    """Latency of one caller at a time, then of a schedule, then throughput of 32 callers, beside a proxy that
+    does nothing but pass on."""
+    async with bare_proxy(stack.host.address) as proxy:
+        clients = await clients_of(stack.host, stack.gateway)
+        clients["bare proxy"] = await Bare(stack.host, proxy.address).connect()
+        try:
+            await _paths(stack, clients, proxy.pid, scale, findings)
+        finally:
+            await close(clients.values())
+
+
+async def _paths(
+    stack: Stack, clients: Mapping[str, Client], proxy: int, scale: Scale, findings: Findings
+) -> None:
     # Rounds alternate, so that a slow moment of the machine does not hit one way alone.
     runs = {name: Run() for name in clients}
     for _ in range(ROUNDS):
@@ -55,21 +68,29 @@ async def request_path(stack: Stack, scale: Scale, findings: Findings) -> None:
     await closed_loop(call_of(grpc, CALLERS), requests=320, callers=CALLERS)
     steady = await open_loop(call_of(grpc, CALLERS), STEADY_PER_SECOND, scale.open_seconds, seed=1)
     findings.rows.append(row_of("gateway gRPC, 500/s", steady, scale.window_seconds))
-    for name, client in clients.items():
-        before = gateway_cpu(stack)
-        run = await closed_loop(call_of(client, CALLERS), requests=scale.requests, callers=CALLERS)
-        used = gateway_cpu(stack) - before
+    throughput = {name: Run() for name in clients}
+    used = dict.fromkeys(clients, 0.0)
+    for _ in range(ROUNDS):
+        for name, client in clients.items():
+            before = _cpu(stack, name, proxy)
+            throughput[name].add(
+                await closed_loop(call_of(client, CALLERS), scale.requests // ROUNDS, callers=CALLERS)
+            )
+            used[name] += _cpu(stack, name, proxy) - before
+    for name, run in throughput.items():
         findings.rows.append(row_of(f"{name}, 32 callers", run))
-        if name != "direct" and used > 0:
-            per_core = scale.requests / used
-            findings.rows.append(Row(f"{name}, per core of the gateway", figure=per_core, unit="requests/s"))
-    await close(clients.values())
+        if name != "direct" and used[name] > 0:
+            part = "proxy" if name == "bare proxy" else "gateway"
+            per_core = len(run.samples) / used[name]
+            findings.rows.append(Row(f"{name}, per core of the {part}", figure=per_core, unit="requests/s"))
 
 
-def gateway_cpu(stack: Stack) -> float:
-    """CPU seconds of the gateway process so far. Requests by this time are what it would serve on a core of
-    its own, whoever shares the machine."""
-    return sum(process.cpu_seconds for process in tree(stack.pid)["gateway"])
+def _cpu(stack: Stack, way: str, proxy: int) -> float:
+    """CPU seconds so far of the process in between. Requests by this time are what it would serve on a core
+    of its own, whoever shares the machine."""
+    if way == "bare proxy":
+        return run_seconds(proxy)
+    return sum(run_seconds(process.pid) for process in tree(stack.pid)["gateway"])
 
 
 async def first_requests(stack: Stack, scale: Scale, findings: Findings) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_NAME_CHARS = 253
 """Longest tenant or project id, in characters: Kubernetes' own bound for a DNS subdomain."""
+REMEMBERED_IDS = 2_000
+"""Instances whose id is not computed anew for each request; one takes some 500 bytes."""
 
 
 def _hash(parts: tuple[str, ...]) -> bytes:
@@ -22,6 +25,11 @@ def _hash(parts: tuple[str, ...]) -> bytes:
         digest.update(len(encoded).to_bytes(4, "big"))
         digest.update(encoded)
     return digest.digest()
+
+
+@lru_cache(maxsize=REMEMBERED_IDS)
+def _instance_id(parts: tuple[str, str, str, str]) -> str:
+    return "inst-" + base64.b32encode(_hash(parts))[:26].decode().lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +44,7 @@ class InstanceKey:
     @property
     def instance_id(self) -> str:
         """`inst-` and 26 characters of base32: safe as a Kubernetes name, the same on every host."""
-        digest = _hash((self.namespace, self.pool, self.tenant_id, self.project_id))
-        return "inst-" + base64.b32encode(digest)[:26].decode().lower()
+        return _instance_id((self.namespace, self.pool, self.tenant_id, self.project_id))
 
 
 @dataclass(frozen=True, slots=True, order=True)

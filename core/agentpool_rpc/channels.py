@@ -70,7 +70,31 @@ def make_server(
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (), max_calls: int | None = None
 ) -> grpc.aio.Server:
     """A server without ports; the caller binds and starts it. More than `max_calls` at one time are refused
-    with RESOURCE_EXHAUSTED."""
+    with RESOURCE_EXHAUSTED, without saying when to come back."""
+    options = list(_SERVER_OPTIONS)
+    if max_calls is not None:
+        # Calls that nobody has looked at yet. Beyond these numbers (1,000, and 3,000 for sure) gRPC cancels
+        # them without a reason; there is a better answer for each of them.
+        options += [(f"grpc.server.max_pending_requests{limit}", max_calls) for limit in ("", "_hard_limit")]
     return grpc.aio.server(
-        interceptors=tuple(interceptors), options=_SERVER_OPTIONS, maximum_concurrent_rpcs=max_calls
+        interceptors=tuple(interceptors), options=options, maximum_concurrent_rpcs=max_calls
     )
+
+
+class ByName:
+    """A server as the generated code sees it, whose methods are found by their name alone.
+
+    grpc.aio keeps one outstanding future for each method that is registered with it beforehand, and waits for
+    all of them anew for each call that arrives: a service of fifteen methods paid for that more than for the
+    look-up that registering saves.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Passed on: these find a method by its name."""
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Left out: the same methods are among the generic ones."""

@@ -112,64 +112,72 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, refused: Callable[[str], None] = lambda _: None) -> None:
         self._refused = refused
+        self.calls = 0
+        """Calls that are worked on now, those apart that stream both ways."""
+        self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap every kind of handler but those that stream both ways."""
+        """Wrap every kind of handler but those that stream both ways, once for all calls of a method."""
         handler = await continuation(handler_call_details)
         if handler is None or (handler.request_streaming and handler.response_streaming):
             return handler
+        # Only methods that the server has get so far: their number is bounded.
+        guarded = self._guarded.get(handler_call_details.method)
+        if guarded is None:
+            guarded = self._guarded[handler_call_details.method] = self._guard(handler)
+        return guarded
+
+    def _guard(self, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         serializers = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
-        refused = self._refused
         if handler.request_streaming:
-            guarded = _guard_unary(handler.stream_unary, refused)
+            guarded = self._unary(handler.stream_unary)
             return grpc.stream_unary_rpc_method_handler(guarded, **serializers)
         if handler.response_streaming:
-            guarded = _guard_stream(handler.unary_stream, refused)
+            guarded = self._stream(handler.unary_stream)
             return grpc.unary_stream_rpc_method_handler(guarded, **serializers)
-        return grpc.unary_unary_rpc_method_handler(_guard_unary(handler.unary_unary, refused), **serializers)
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary), **serializers)
 
+    def _unary(self, inner: Any) -> Any:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            self.calls += 1
+            try:
+                return await inner(request, context)
+            except Exception as exc:
+                await self._ended(context, exc)
+            finally:
+                self.calls -= 1
 
-def _guard_unary(inner: Any, refused: Callable[[str], None]) -> Any:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        try:
-            return await inner(request, context)
-        except AgentPoolError as exc:
-            refused(exc.code)
-            await abort(context, exc)
-        except grpc.aio.AbortError:
-            raise
-        except Exception:
+        return call
+
+    def _stream(self, inner: Any) -> Any:
+        if not inspect.isasyncgenfunction(inner):
+            # It writes its events itself, as the standard health service does.
+            return self._unary(inner)
+
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            self.calls += 1
+            try:
+                async for event in inner(request, context):
+                    yield event
+            except Exception as exc:
+                await self._ended(context, exc)
+            finally:
+                self.calls -= 1
+
+        return call
+
+    async def _ended(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if not isinstance(error, AgentPoolError):
             log.exception("call_failed")
-            refused(AgentPoolError.code)
-            await abort(context, AgentPoolError("The component failed on this call."))
-
-    return call
-
-
-def _guard_stream(inner: Any, refused: Callable[[str], None]) -> Any:
-    if not inspect.isasyncgenfunction(inner):
-        # It writes its events itself, as the standard health service does.
-        return _guard_unary(inner, refused)
-
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        try:
-            async for event in inner(request, context):
-                yield event
-        except AgentPoolError as exc:
-            refused(exc.code)
-            await abort(context, exc)
-        except grpc.aio.AbortError:
-            raise
-        except Exception:
-            log.exception("call_failed")
-            refused(AgentPoolError.code)
-            await abort(context, AgentPoolError("The component failed on this call."))
-
-    return call
+            error = AgentPoolError("The component failed on this call.")
+        self._refused(error.code)
+        await abort(context, error)

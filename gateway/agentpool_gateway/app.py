@@ -59,7 +59,7 @@ HEALTH_SECONDS = 0.2
 MAX_IMPORTS = 4
 """Archives that are held in memory at one time, however they come."""
 RPC_CALLS = 2
-"""gRPC itself refuses calls from this many times the requests in flight on, as a last resort."""
+"""gRPC calls of whatever kind are refused from this many times the requests in flight on: a last resort."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import time
+from typing import Any
 
 import grpc.aio
 import structlog
@@ -49,7 +50,7 @@ from agentpool_core.errors import InvalidRequest
 from agentpool_core.lifecycle import PauseReason
 from agentpool_core.names import Incarnation
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
-from agentpool_rpc.channels import make_server
+from agentpool_rpc.channels import ByName, make_server
 from agentpool_rpc.status import ErrorInterceptor
 from agentpool_rpc.tokens import TokenVerifier
 from agentpool_rpc.tracing import Tracing
@@ -97,7 +98,8 @@ class HostServer:
         self._hurry = asyncio.Event()
         self._configuring = asyncio.Lock()
         self._wire()
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        named: Any = ByName(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, named)
         reflection.enable_server_reflection(REFLECTED, self._server)
 
     def _wire(self) -> None:
@@ -132,7 +134,8 @@ class HostServer:
             self.configure,
             self._host_changed,
         )
-        host_pb2_grpc.add_AgentHostServicer_to_server(service, self._server)
+        named: Any = ByName(self._server)
+        host_pb2_grpc.add_AgentHostServicer_to_server(service, named)
 
     def _around(self) -> Surroundings:
         host = self.host

@@ -43,7 +43,7 @@ class AuditLine:
     """What is known of one call; as a context manager it writes the line at the end, if it is privileged.
 
     Attributes:
-        request_id: the caller's own, or one made for the call.
+        request_id: as the caller gave it; the line has one that was made here where that is of no use.
         operation: name of the call, `pause_instance` for one.
         verb: the right that it takes.
         privileged: whether the line is written.
@@ -92,7 +92,7 @@ class AuditLine:
         _log.info(
             "privileged_call",
             logger=LOGGER,
-            request_id=self.request_id,
+            request_id=request_id(self.request_id),
             operation=self.operation,
             verb=self.verb,
             outcome=outcome(error),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -15,7 +16,7 @@ from agentpool_gateway.dispatch.overload import Overload
 from agentpool_gateway.rpc.shedding import Shedding
 from agentpool_gateway.rpc.state import StateService
 from agentpool_proto.v1 import gateway_pb2, gateway_pb2_grpc
-from agentpool_rpc.channels import make_server
+from agentpool_rpc.channels import ByName, make_server
 from agentpool_rpc.status import ErrorInterceptor
 from agentpool_rpc.tracing import Tracing
 
@@ -32,7 +33,8 @@ class RpcServer:
     Args:
         refused: told the code of each error that a call is answered with.
         imports: bounds the archives that are held in memory at one time.
-        max_calls: more at one time are refused by gRPC itself.
+        max_calls: more at one time are refused, whatever they are. Twice as many are left to gRPC itself,
+            which gives no reason: calls whose message has not arrived are among them.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class RpcServer:
         max_calls: int,
         tracing: Tracing | None,
     ) -> None:
-        shedding = Shedding(overload, SERVICE, refused)
-        self.server = make_server([shedding, ErrorInterceptor(refused)], max_calls)
+        errors = ErrorInterceptor(refused)
+        shedding = Shedding(overload, SERVICE, refused, lambda: errors.calls >= max_calls)
+        self.server = make_server([shedding, errors], 2 * max_calls)
+        named: Any = ByName(self.server)
         self._health = HealthServicer()
         service = StateService(gate, imports, overload, tracing)
-        gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(service, self.server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        gateway_pb2_grpc.add_AgentPoolGatewayServicer_to_server(service, named)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, named)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self.server)
 

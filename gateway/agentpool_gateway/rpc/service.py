@@ -14,7 +14,7 @@ import msgspec
 
 from agentpool_core.errors import AgentPoolError, InvalidRequest, MalformedRequest, PayloadTooLarge
 from agentpool_core.lifecycle import Tier
-from agentpool_gateway.admission.audit import AuditLine, request_id
+from agentpool_gateway.admission.audit import AuditLine
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Part, ServedBy, Started
 from agentpool_gateway.dispatch.listing import ListQuery
@@ -95,8 +95,9 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
     async def _call(
         self, request: gateway_pb2.InvokeRequest, context: Context, line: AuditLine, trace: Span | None
     ) -> tuple[Entry, InvokeCall]:
-        metadata = metadata_of(context)
-        entry = await self._enter(request.pool, context, PoolVerb.INVOKE, line)
+        metadata, pool = metadata_of(context), request.pool
+        authorization = metadata.get("authorization")
+        entry = await self._gate.enter(authorization, pool.namespace, pool.name, PoolVerb.INVOKE, line)
         limit = entry.pool.table.config.limits.input_bytes
         if len(request.input) > limit:
             raise PayloadTooLarge(f"The input has {len(request.input)} bytes; the pool takes {limit}.")
@@ -263,7 +264,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
 
 def line_of(context: Context, operation: str, verb: PoolVerb, *, privileged: bool = True) -> AuditLine:
     given = metadata_of(context).get("x-request-id", "")
-    return AuditLine(request_id(given), operation, verb, privileged)
+    return AuditLine(given, operation, verb, privileged)
 
 
 def metadata_of(context: Context) -> dict[str, str]:

@@ -15,7 +15,8 @@ from agentpool_rpc.status import TRAILER, to_status
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 SHED = ("/Invoke", "/InvokeStream", "/CreateInstance")
-"""What makes an agent work. Everything else, health among it, is never refused."""
+"""What makes an agent work. Everything else is refused only where there are too many calls of all kinds, and
+health never."""
 
 
 class Shedding(grpc.aio.ServerInterceptor):
@@ -24,11 +25,16 @@ class Shedding(grpc.aio.ServerInterceptor):
     Args:
         service: full name of the service that it protects.
         refused: told the code of each refusal.
+        full: whether there are so many calls of all kinds that further ones are refused whatever they are.
     """
 
-    def __init__(self, overload: Overload, service: str, refused: Callable[[str], None]) -> None:
+    def __init__(
+        self, overload: Overload, service: str, refused: Callable[[str], None], full: Callable[[], bool]
+    ) -> None:
         self._overload = overload
         self._refused = refused
+        self._full = full
+        self._prefix = f"/{service}/"
         self._methods = frozenset(f"/{service}{method}" for method in SHED)
         error = busy()
         code, message = grpc.StatusCode[error.grpc_status], error.message
@@ -46,7 +52,10 @@ class Shedding(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """The refusal, or whatever handles the call."""
-        if handler_call_details.method in self._methods and self._overload.busy():
+        method = handler_call_details.method
+        if (method in self._methods and self._overload.busy()) or (
+            self._full() and method.startswith(self._prefix)
+        ):
             self._refused(Overloaded.code)
             return self._refusal
         return await continuation(handler_call_details)

@@ -55,6 +55,15 @@ def test_a_line_says_who_did_what_to_whom_and_how_it_ended(lines: list[MutableMa
     ]
 
 
+def test_a_line_without_a_usable_id_gets_one(lines: list[MutableMapping[str, Any]]) -> None:
+    for given in ("", "with space", "x" * 200):
+        with AuditLine(given, "pause_instance", "pause", privileged=True):
+            pass
+    made = [line["request_id"] for line in lines]
+    assert len(set(made)) == 3
+    assert all(len(one) == 32 for one in made)
+
+
 def test_a_refused_call_has_a_line_too_and_its_error_goes_on(lines: list[MutableMapping[str, Any]]) -> None:
     with pytest.raises(PermissionDenied), AuditLine("r", "forget_tenant", "forget", privileged=True) as line:
         line.caller(CALLER)
