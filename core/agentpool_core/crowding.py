@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from math import exp
 
 STRETCH = 2.0
-WORK_SECONDS = 0.25
+WORK_SECONDS = 0.175
 MEMORY_SECONDS = 2.0
 """A measurement counts for 1/e after so long."""
 WAITING = 0.25

@@ -12,7 +12,7 @@ from agentpool_core.crowding import CrowdLimit, Spell
 from agentpool_core.errors import HostOverloaded
 from agentpool_core.shares import SHARE, Shares
 
-FLOOR = 8
+FLOOR = 6
 """Never fewer at one time."""
 CEILING = 10_000
 LOOK_SECONDS = 0.1
@@ -76,7 +76,7 @@ class Crowding:
         if self._clock() - self._learned_at > STALE_SECONDS:
             self._limit.forget()
         # One tenant alone has the whole limit, and there is room behind it for those who come then.
-        self._instances.limit = self.limit + -(-self.limit // SHARE)
+        self._instances.limit = self.limit + self.limit // SHARE
         too_much = self.running >= self.limit if active else self._instances.refusal(tenant_id) is not None
         if too_much:
             self.refused += 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agentpool_core.crowding import CrowdLimit, Spell
 
-CORES, FLOOR, CEILING = 2, 8, 10_000
+CORES, FLOOR, CEILING = 2, 6, 10_000
 LOOK = 0.1
 
 
@@ -32,16 +32,16 @@ def at_ease(workers: int, requests: float, computing: float) -> list[Spell]:
 
 
 CASES = [
-    # What is under way may be worth 0.25 s of both cores: 10 requests of 50 ms.
-    ("sixteen that compute for 50 ms", sharing(16), 4, 10, 10),
-    ("ten in each of sixteen that compute", sharing(16, requests=10), 4, 10, 10),
+    # What is under way may be worth 0.175 s of both cores: 7 requests of 50 ms.
+    ("sixteen that compute for 50 ms", sharing(16), 4, 7, 7),
+    ("ten in each of sixteen that compute", sharing(16, requests=10), 4, 7, 7),
     ("sixteen that compute for seconds", sharing(16), 0, FLOOR, FLOOR),
-    ("light ones in any burst", sharing(4), 400, 1000, 1000),
-    ("as many as there are cores", sharing(2), 4, 10, 10),
+    ("light ones in any burst", sharing(4), 400, 700, 700),
+    ("as many as there are cores", sharing(2), 4, 7, 7),
     ("five hundred that wait for a model", at_ease(100, 5, 0.0002), 0, 9_000, CEILING),
     ("nobody computes", at_ease(10, 1, 0.0), 1, CEILING, CEILING),
     # Half of the cores are somebody else's: only so much work can be done.
-    ("another one uses a core", sharing(16, cores=1), 4, 10, 11),
+    ("another one uses a core", sharing(16, cores=1), 4, 7, 8),
     ("another one uses a core, heavier", sharing(32, cores=1), 1, FLOOR, FLOOR),
 ]
 
