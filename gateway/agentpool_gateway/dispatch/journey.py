@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 import grpc
 import grpc.aio
 
-from agentpool_core.errors import AgentPoolError, HostOverloaded, NoHost, NotOwner, PoolExhausted, Unavailable
+from agentpool_core.errors import AgentPoolError, NoHost, NotOwner, PoolExhausted, Unavailable
 from agentpool_core.lifecycle import Tier
 from agentpool_core.names import Incarnation
 from agentpool_core.placement import Role
@@ -34,9 +34,6 @@ WAIT_LAST_SECONDS = 0.25
 LATER_SECONDS = 2.0
 """After so much waiting, pauses are longer: what did not mend at once has many waiters."""
 WAIT_LATER_SECONDS = 1.0
-OVERLOADED_SECONDS = 0.02
-"""A host that refused a request for its load is not asked for so long: to refuse costs it what it has not
-got, and few requests end within this time."""
 WAIT_ROOM_SECONDS = 0.1
 """Between two attempts at a full pool, at least: each of them costs its hosts something."""
 
@@ -221,8 +218,9 @@ class Journey:
             if owner.ended:
                 self._proof.add(owner.incarnation)
             elif owner.id not in self._avoid and owner.serves(self._id):
-                if self._clock() < owner.overloaded_until:
-                    raise _overloaded()
+                if not self._repeatable:
+                    # With an Idempotency-Key its answer may be there already.
+                    table.refusals.check(self._id, owner.id, self._clock())
                 self._sticky = True
                 return owner
         self._sticky = False
@@ -316,8 +314,10 @@ class Journey:
         if isinstance(failure, NoHost):
             # The store knows an instance that this gateway never saw, in a tier that the host does not take.
             self._table.learn_tier(self._id, failure.details.get("tier", ""))
-        elif isinstance(failure, HostOverloaded):
-            host.overloaded_until = self._clock() + OVERLOADED_SECONDS
+        else:
+            limits = self._table.config.limits
+            lined = limits.queue_length > 0 and limits.queue_seconds > 0
+            self._table.refusals.note(self._id, host.id, failure, self._clock(), lined)
 
     async def _prepare(self, step: Step, host: Host, failure: AgentPoolError | None) -> None:
         match step:
@@ -378,10 +378,3 @@ class Journey:
     def _return(self, host: Host) -> None:
         if host.role is Role.GENERIC and not self._sticky:
             self._table.give_back(host)
-
-
-def _overloaded() -> HostOverloaded:
-    return HostOverloaded(
-        "The agents on the instance's host have more to compute than its cores can do in time.",
-        retry_after_seconds=RETRY_AFTER_SECONDS,
-    )

@@ -21,6 +21,7 @@ from agentpool_core.shares import Shares
 from agentpool_gateway.membership.base import HostMember
 from agentpool_gateway.membership.flags import PoolFlags
 from agentpool_gateway.membership.placing import Placing
+from agentpool_gateway.membership.refusals import Refusals
 from agentpool_gateway.membership.totals import Totals
 from agentpool_proto.v1.host_pb2 import HostStatus
 from agentpool_proto.v1.types_pb2 import Instance
@@ -53,8 +54,6 @@ class Host:
     """Its incarnation is proven dead."""
     quarantined_until: float = 0.0
     """Not chosen before this time, seconds of the event loop's clock: a connection failed just now."""
-    overloaded_until: float = 0.0
-    """It has just refused a request because its agents have too much to compute; not asked before."""
     breaks: int = 0
     """Breaks of which each came soon after the one before."""
     status: HostStatus = field(default_factory=HostStatus)
@@ -109,6 +108,7 @@ class PoolTable:
         """Requests that wait here for a host, or for its answer to come back to them."""
         self.placements: Placing[Host] = Placing()
         self._choices = 0
+        self.refusals = Refusals()
         self.room = Shares(config.limits.capacity_queue_length)
         """Places of requests that wait for room in the pool."""
         self._owners: dict[str, Host] = {}

@@ -23,8 +23,9 @@ from agentpool_core.errors import (
     PoolExhausted,
 )
 from agentpool_core.names import Incarnation
-from agentpool_gateway.dispatch.journey import OVERLOADED_SECONDS, Journey
+from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.membership.base import HostMember, PoolMember, PoolName
+from agentpool_gateway.membership.refusals import HOLD_SECONDS
 from agentpool_gateway.membership.starts import MAX_STARTING, Starts
 from agentpool_gateway.membership.table import Host, PoolTable
 from agentpool_gateway.membership.watcher import Fleet, HostLink
@@ -253,5 +254,5 @@ async def test_a_host_that_refused_for_its_load_is_spared_for_a_moment() -> None
     assert caught.value.retry_after_seconds
     with pytest.raises(HostOverloaded):
         await world.journey(60).next_host()
-    await asyncio.sleep(OVERLOADED_SECONDS)
+    await asyncio.sleep(HOLD_SECONDS)
     assert (await world.journey(60).next_host())[0].host is world.here
