@@ -332,6 +332,7 @@ class Journey:
                 self._avoid.clear()
                 await self._wait(WAIT_ROOM_SECONDS)
             case Step.WAIT:
+                self._hops = 0
                 await self._wait()
 
     def _pause(self) -> float:

@@ -33,7 +33,8 @@ from agentpool_core.errors import (
 )
 
 MAX_HOPS = 2
-"""How often a NotOwner is followed to the owner it names."""
+"""How often a NotOwner is followed at once to the owner it names; then there is a pause before the next look,
+for the instance is changing hosts."""
 MAX_EXHAUSTED = 2
 """How many full hosts are asked: with a cap on the whole pool every host says the same."""
 MAX_ACCEPTED = 6
@@ -167,7 +168,7 @@ def _after_not_owner(attempt: Attempt, failure: NotOwner) -> Next:
         case Owner.DRAINING:
             # It lets go at the end of the requests that it has; only the deadline is shorter.
             return Next(Step.WAIT)
-        case Owner.UNKNOWN if attempt.waited_seconds < OWNER_SECONDS:
+        case Owner.LIVE | Owner.UNKNOWN if attempt.waited_seconds < OWNER_SECONDS:
             return Next(Step.WAIT)
     return Next(Step.FAIL, failure)
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 
 from agentpool_core.cluster import ROLE_GENERIC, ROLE_HOT, ROLE_WARM
 from agentpool_core.lifecycle import State, Tier
-from agentpool_operator.plan.generic import HOLD_SECONDS, RAN_WELL_SECONDS
+from agentpool_operator.plan.generic import HOLD_SECONDS
 from agentpool_operator.plan.views import HeldView, HostView, PodView
 
+CAME_UP_SECONDS = 10.0
+"""A HOT pod that lived for longer had started its agent: it was killed, or crashed later, and while it keeps
+its place its instance waits. How soon that one starts again is its own failure history's decision."""
 ADOPTION_SECONDS = 5.0
 """How long a lost HOT instance may take to reappear on a waiting pod, where the gateway puts it, before a new
 pod is made for it."""
@@ -167,7 +170,7 @@ def _keep_or_end(pod: PodView, state: OwnState, draft: _Draft) -> None:
     wish = state.wishes.get(pod.instance)
     if pod.ended:
         held_back = pod.ended_at + HOLD_SECONDS - state.now
-        if pod.ran_seconds < RAN_WELL_SECONDS and held_back > 0 and wish is not None and wish.hot:
+        if pod.ran_seconds < CAME_UP_SECONDS and held_back > 0 and wish is not None and wish.hot:
             # As for waiting pods: one that cannot live is not made anew at once.
             draft.placed.add(pod.instance)
             draft.waits.append(held_back)

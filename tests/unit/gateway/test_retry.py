@@ -82,7 +82,13 @@ CASES = [
         "AgentFailed",
     ),
     ("a living owner is gone to", Attempt(NOT_OWNER, owner=Owner.LIVE), Step.OWNER, ""),
-    ("hops end", Attempt(NOT_OWNER, owner=Owner.LIVE, hops=MAX_HOPS), Step.FAIL, "NotOwner"),
+    ("it is on its way", Attempt(NOT_OWNER, owner=Owner.LIVE, hops=MAX_HOPS), Step.WAIT, ""),
+    (
+        "it is on its way for too long",
+        Attempt(NOT_OWNER, owner=Owner.LIVE, hops=MAX_HOPS, waited_seconds=OWNER_SECONDS),
+        Step.FAIL,
+        "NotOwner",
+    ),
     ("a dead owner is proven dead", Attempt(NOT_OWNER, owner=Owner.ENDED), Step.AGAIN, ""),
     (
         "a draining owner is waited for",

@@ -138,6 +138,13 @@ def test_a_hot_pod_that_cannot_live_is_not_made_again_and_again() -> None:
     assert found.again_after is not None
 
 
+def test_a_hot_pod_that_had_come_up_is_made_anew_at_once() -> None:
+    ended = pod("a", ROLE_HOT, instance="inst-1", ended=True, ended_at=NOW - 1, ran_seconds=43)
+    late = wish(had_pod=True, lost_for=60.0)
+    found = plan([ended], [], [late])
+    assert (found.delete, found.create) == ((ended,), (late,))
+
+
 def test_the_cap_on_hot_holds() -> None:
     found = plan(wishes=[wish(f"inst-{i}") for i in range(5)], max_hot=2)
     assert (len(found.create), found.capped) == (2, 3)
