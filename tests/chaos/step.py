@@ -141,7 +141,7 @@ async def _watch(pool: Pool, step: Step) -> None:
 
 def events_of(pool: Pool) -> list[str]:
     """What the operator told of the pool's scaling."""
-    events: list[Object] = pool.kube.list("events.events.k8s.io", pool.namespace)
+    events: list[Object] = pool.kube.list("events", pool.namespace)
     told = [one for one in events if one["reason"] in ("ScaledUp", "ScaledDown")]
     return [f"{one['reason']}: {one['note']}" for one in sorted(told, key=lambda one: one["eventTime"])]
 
