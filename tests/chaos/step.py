@@ -143,7 +143,7 @@ def events_of(pool: Pool) -> list[str]:
     """What the operator told of the pool's scaling."""
     events: list[Object] = pool.kube.list("events", pool.namespace)
     told = [one for one in events if one["reason"] in ("ScaledUp", "ScaledDown")]
-    return [f"{one['reason']}: {one['note']}" for one in sorted(told, key=lambda one: one["eventTime"])]
+    return [f"{one['reason']}: {one['message']}" for one in sorted(told, key=lambda one: one["eventTime"])]
 
 
 def checks(runs: Sequence[Step]) -> list[Check]:
