@@ -67,16 +67,24 @@ class CrowdLimit:
         self._computed = self._computed * kept + computed
         self._progress = self._progress * kept + sum(_progress(one, seconds) for one in spells)
         self._ended = self._ended * kept + ended
-        under_way = sum(one.requests for one in spells) * seconds
-        waited = sum(one.requests * one.waited for one in spells)
-        had = min(computed / seconds, self._most) if waited > WAITING * under_way else self._most
-        self._cores = self._cores * kept + had * (1 - kept)
+        self._cores = self._cores * kept + self._had(seconds, spells) * (1 - kept)
         self.limit = self._found()
 
     def forget(self) -> None:
         """Nothing is known any more."""
         self._computed = self._progress = self._ended = 0.0
         self._cores, self.limit = self._most, self._ceiling
+
+    def _had(self, seconds: float, spells: Sequence[Spell]) -> float:
+        """The cores that could be had."""
+        under_way = sum(one.requests for one in spells) * seconds
+        if sum(one.requests * one.waited for one in spells) <= WAITING * under_way:
+            return self._most
+        computed, waited = sum(one.computed for one in spells), sum(one.waited for one in spells)
+        if computed + waited >= self._most * seconds:
+            return min(self._most, computed / seconds)
+        # Fewer were ready than there are cores: they were kept waiting by others, and had this part of one.
+        return self._most * computed / (computed + waited)
 
     def _found(self) -> int:
         if self._computed <= 0:

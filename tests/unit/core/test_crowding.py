@@ -42,6 +42,7 @@ CASES = [
     ("nobody computes", at_ease(10, 1, 0.0), 1, CEILING, CEILING),
     # Half of the cores are somebody else's: only so much work can be done.
     ("another one uses a core", sharing(16, cores=1), 4, 7, 8),
+    ("a light one beside others that take most of the cores", [Spell(0.5, 0.004, 0.030)], 1, 10, 20),
     ("another one uses a core, heavier", sharing(32, cores=1), 1, FLOOR, FLOOR),
 ]
 
