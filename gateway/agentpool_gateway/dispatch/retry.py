@@ -35,6 +35,8 @@ from agentpool_core.errors import (
 MAX_HOPS = 2
 """How often a NotOwner is followed at once to the owner it names; then there is a pause before the next look,
 for the instance is changing hosts."""
+MOVING_SECONDS = 5.0
+"""How long to wait for an instance whose hosts name each other; a move takes milliseconds."""
 MAX_EXHAUSTED = 2
 """How many full hosts are asked: with a cap on the whole pool every host says the same."""
 MAX_ACCEPTED = 6
@@ -168,7 +170,9 @@ def _after_not_owner(attempt: Attempt, failure: NotOwner) -> Next:
         case Owner.DRAINING:
             # It lets go at the end of the requests that it has; only the deadline is shorter.
             return Next(Step.WAIT)
-        case Owner.LIVE | Owner.UNKNOWN if attempt.waited_seconds < OWNER_SECONDS:
+        case Owner.LIVE if attempt.waited_seconds < MOVING_SECONDS:
+            return Next(Step.WAIT)
+        case Owner.UNKNOWN if attempt.waited_seconds < OWNER_SECONDS:
             return Next(Step.WAIT)
     return Next(Step.FAIL, failure)
 

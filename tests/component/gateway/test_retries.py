@@ -191,7 +191,8 @@ async def test_hosts_that_name_each_other_end_in_a_retryable_503(
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["retryable"]) == (503, "NotOwner", True)
     assert answer.headers["retry-after"] == "1"
-    assert len([call for call in first.calls + second.calls if call == "invoke"]) == 3
+    # It is looked for again with pauses, as if it were being moved, and given up in the end.
+    assert 3 < len([call for call in first.calls + second.calls if call == "invoke"]) < 100
 
 
 async def test_an_unknown_living_owner_is_waited_for_until_the_deadline(

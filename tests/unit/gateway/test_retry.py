@@ -14,6 +14,7 @@ from agentpool_gateway.dispatch.retry import (
     MAX_ACCEPTED,
     MAX_EXHAUSTED,
     MAX_HOPS,
+    MOVING_SECONDS,
     OWNER_SECONDS,
     RETRY_AFTER_SECONDS,
     Attempt,
@@ -85,7 +86,7 @@ CASES = [
     ("it is on its way", Attempt(NOT_OWNER, owner=Owner.LIVE, hops=MAX_HOPS), Step.WAIT, ""),
     (
         "it is on its way for too long",
-        Attempt(NOT_OWNER, owner=Owner.LIVE, hops=MAX_HOPS, waited_seconds=OWNER_SECONDS),
+        Attempt(NOT_OWNER, owner=Owner.LIVE, hops=MAX_HOPS, waited_seconds=MOVING_SECONDS),
         Step.FAIL,
         "NotOwner",
     ),
