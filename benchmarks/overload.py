@@ -36,7 +36,8 @@ WORKS = {
     "burn": Work('{"burn_ms": 50}', 16, callers=(2, 3, 4)),
     "wait": Work('{"sleep_ms": 200}', 4, callers=(20, 40)),
 }
-"""burn: 10 ms of CPU, the cores are the limit. wait: 200 ms without, 4 times 10 permits are the limit."""
+"""burn: 50 ms of CPU, the cores are the limit; of lighter ones the refusals would use up the cores. wait:
+200 ms without, 4 times 10 permits are the limit."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
