@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from agentpool_core.later import later
 
 if TYPE_CHECKING:
     from agentpool_core.api.manifest import ManifestError, load_manifests
@@ -21,9 +22,4 @@ _LATER = {
     "read_object": "reading",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # A host reads no manifest: its start does not pay for the classes of the resources.
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = later(__name__, _LATER)

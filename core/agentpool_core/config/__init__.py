@@ -8,8 +8,7 @@ defaults; there is no other table of them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agentpool_core.api.v1alpha1 import Durability, Network, Storage
 from agentpool_core.config.balancing import BalancingConfig, WantedCapability
@@ -44,6 +43,7 @@ from agentpool_core.config.models import (
 )
 from agentpool_core.config.scaling import ForecastConfig, ScalingConfig
 from agentpool_core.config.variables import VARIABLES, Variable
+from agentpool_core.later import later
 
 if TYPE_CHECKING:
     from agentpool_core.config.settings import SETTINGS, Setting, resolve
@@ -90,9 +90,4 @@ __all__ = [
 
 _LATER = {"SETTINGS": "settings", "Setting": "settings", "resolve": "settings"}
 
-
-def __getattr__(name: str) -> Any:
-    # A host merges nothing: its start does not pay for the classes of the resources.
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = later(__name__, _LATER)

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agentpool_core.api.v1alpha1.choices import (
     Affinity,
@@ -18,6 +17,7 @@ from agentpool_core.api.v1alpha1.choices import (
     TieringMode,
     WantedState,
 )
+from agentpool_core.later import later
 
 if TYPE_CHECKING:
     from agentpool_core.api.v1alpha1.agentinstance import AgentInstance, AgentInstanceSpec
@@ -63,9 +63,4 @@ _LATER = {
     "ResourcesSpec": "agentpool",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # A host works with the words alone: its start does not pay for the classes of the resources.
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = later(__name__, _LATER)
