@@ -174,8 +174,8 @@ demo-local: setup ## run the quickstart on this machine, without a cluster
 	@$(BIN)/python -m tools.demo_local
 
 .PHONY: flags-demo
-flags-demo: setup ## roll a feature flag out over PROJECTS=400 and back, on this machine; prints the share
-	@PROJECTS="$(PROJECTS)" $(BIN)/python -m tools.flags_demo
+flags-demo: setup ## roll a feature flag out over PROJECTS=400 and back, on this machine, or with CLUSTER=1 on pods
+	@PROJECTS="$(PROJECTS)" $(BIN)/python -m tools.flags_demo $(if $(CLUSTER),--cluster)
 
 .PHONY: cluster-up
 cluster-up: ## a real Kubernetes for this machine; writes .devcluster/env

@@ -98,7 +98,7 @@ def without_history(state: Iterable[str]) -> tuple[str, ...]:
 
 
 def difference(wanted: Iterable[str], found: Iterable[str]) -> list[str]:
-    """What a state lacks (-) and has too much (+), a few hundred characters each."""
+    """What a state lacks (-) and has too much (+)."""
     missing, extra = list(wanted), []
     for text in found:
         if text in missing:
