@@ -41,6 +41,10 @@ write that was given up fails its request; a Redis that is gone refuses at once 
 MAX_CONNECTIONS = 16
 """Commands of one process that are under way at once; more would only wait inside Redis' one thread."""
 
+READY_CONNECTIONS = 3
+"""Kept open for what a start does at once: it notes the start and reads the state while a sign of life may be
+under way. A connection costs a name to look up and three round trips, more than the rest of a first request."""
+
 _FULL = (
     "Give Redis more memory (maxmemory), or let state go that nobody uses (checkpoint.retentionSeconds, "
     "or terminate instances)."
@@ -64,6 +68,7 @@ class RedisClient:
     ) -> None:
         self._timeout = timeout_seconds
         self._greeting = greeting
+        self._ready = False
         self._pool = self._make_pool(url)
         self._redis = Redis.from_pool(self._pool)
         # redis-py leaves this method untyped.
@@ -89,6 +94,23 @@ class RedisClient:
 
         return cast("list[Any]", await self._bounded(attempt, lambda: sent))
 
+    async def open(self) -> None:
+        """Have READY_CONNECTIONS connections open, unless they are; what fails later makes this look again."""
+        if self._ready:
+            return
+
+        async def attempt() -> None:
+            taken = []
+            try:
+                for _ in range(READY_CONNECTIONS):
+                    taken.append(await self._pool.get_connection())
+            finally:
+                for connection in taken:
+                    await self._pool.release(connection)
+
+        await self._bounded(attempt)
+        self._ready = True
+
     async def command(self, *args: Argument) -> Any:
         """The reply of one command."""
         return await self._bounded(lambda: self._execute(*args))
@@ -109,6 +131,7 @@ class RedisClient:
     async def greet_again(self) -> None:
         """With a greeting: let connections that are idle begin anew with it."""
         if self._greeting is not None and isinstance(self._pool, MasterPool):
+            self._ready = False
             await self._pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
@@ -149,6 +172,7 @@ class RedisClient:
             async with asyncio.timeout(self._timeout):
                 return await attempt()
         except TimeoutError as exc:
+            self._ready = False
             raise StoreUnavailable(
                 f"The store did not answer in {self._timeout:g} s.", retry_after_seconds=1.0, unheard=sent()
             ) from exc
@@ -159,6 +183,7 @@ class RedisClient:
                 retry_after_seconds=5.0,
             ) from exc
         except ReadOnlyError as exc:
+            self._ready = False
             await self._pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(
                 "The store's server is a replica, which takes no writes.", retry_after_seconds=1.0
@@ -166,6 +191,7 @@ class RedisClient:
         except ResponseError as exc:
             raise StoreUnavailable(f"The store refused a command: {exc}", retry_after_seconds=1.0) from exc
         except (RedisError, OSError) as exc:
+            self._ready = False
             raise StoreUnavailable(
                 f"The store cannot be reached ({type(exc).__name__}).",
                 retry_after_seconds=1.0,

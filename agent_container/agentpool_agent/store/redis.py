@@ -354,6 +354,7 @@ class RedisStore:
         """See `Store.ping`; bounded more tightly than a write, so that a silent store shows soon."""
         try:
             async with asyncio.timeout(PING_SECONDS):
+                await self._client.open()
                 await self._calls.execute("observe", (), ("",))
         except TimeoutError as exc:
             raise StoreUnavailable("The store is silent.", retry_after_seconds=1.0) from exc
