@@ -14,12 +14,14 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agentpool_core.api.quantity import cpu_millis
 from benchmarks.clients import Gateway, GatewayGrpc, Host
 from benchmarks.load import Run, closed_loop, open_loop
+from benchmarks.milestones import Milestones
 from benchmarks.processes import Process, everything, private_bytes
 from benchmarks.report import Bar
 from benchmarks.rows import Row, row_of
@@ -33,12 +35,14 @@ READY_SECONDS = 180
 SETTLE_SECONDS = 20.0
 GONE_SECONDS = 240.0
 FREE_CPU_MILLIS = 1550
-"""What 25 waiting pods, 45 instances of their own and a shared pod ask for."""
+"""What 35 waiting pods, 40 instances of their own and a shared pod ask for."""
+ONE_BY_ONE_REQUESTS = 20
+PAUSE_SECONDS = 1.0
+"""Before and after the pool is seen to be whole again."""
 REST_SECONDS = 30.0
-ONE_BY_ONE = "COLD first request, pods waiting"
+ONE_BY_ONE = "COLD first request, one by one"
 REFILLED = "COLD first request, 2/s with refill"
 WARM = "WARM first request, 5/s"
-GIVEN_BACK = "COLD given back"
 OPERATOR_WRITES = "writes of agentpool-operator a request"
 
 
@@ -144,11 +148,17 @@ async def overhead(gateway: Gateway, host: Host) -> list[Row]:
 
 
 async def first(gateway: Gateway, tier: str, per_second: float, seconds: float, name: str) -> list[Row]:
-    """First requests by schedule, and the object writes meanwhile and until everything has settled."""
+    """First requests by schedule, or one by one when `per_second` is 0, and the object writes meanwhile and
+    until everything has settled."""
     client = GatewayGrpc(replace(gateway, tier=tier))
     await closed_loop(lambda _: client.invoke("known", BODY), 5)
     before = AUDIT_LOG.stat().st_size  # noqa: ASYNC240  # one look at a file of this machine
-    run = await open_loop(lambda number: client.invoke(f"{name}-{number}", BODY), per_second, seconds, seed=7)
+    if per_second:
+        run = await open_loop(
+            lambda number: client.invoke(f"{name}-{number}", BODY), per_second, seconds, seed=7
+        )
+    else:
+        run = await one_by_one(lambda number: client.invoke(f"{name}-{number}", BODY))
     during = writes_since(before)
     await asyncio.sleep(SETTLE_SECONDS)
     settled = writes_since(before)
@@ -167,8 +177,26 @@ async def first(gateway: Gateway, tier: str, per_second: float, seconds: float, 
     return rows
 
 
-async def given_back() -> list[Row]:
-    """What it costs to end every COLD instance, counted from the last request on."""
+async def one_by_one(send: Callable[[int], Awaitable[Milestones | None]]) -> Run:
+    """First requests one at a time, each when as many pods wait as the pool wants."""
+    run = Run()
+    for number in range(ONE_BY_ONE_REQUESTS):
+        # The status tells of a taken pod a moment later.
+        await asyncio.sleep(PAUSE_SECONDS)
+        await waiting_pods_ready()
+        await asyncio.sleep(PAUSE_SECONDS)
+        run.add(await closed_loop(partial(_ignoring, send, number), 1))
+    return run
+
+
+def _ignoring(
+    send: Callable[[int], Awaitable[Milestones | None]], number: int, _: int
+) -> Awaitable[Milestones | None]:
+    return send(number)
+
+
+async def given_back(name: str) -> list[Row]:
+    """What it costs to end every COLD instance of a measurement, counted from its last request on."""
     before, started = AUDIT_LOG.stat().st_size, asyncio.get_running_loop().time()  # noqa: ASYNC240
     count = found = await instances()
     while found and asyncio.get_running_loop().time() < started + GONE_SECONDS:
@@ -178,7 +206,7 @@ async def given_back() -> list[Row]:
         raise RuntimeError(f"{found} COLD instances have not ended within {GONE_SECONDS:.0f} s")
     await asyncio.sleep(SETTLE_SECONDS)
     written = writes_since(before)["agentpool-operator"] / max(count, 1)
-    return [Row(f"{GIVEN_BACK}: writes of agentpool-operator each", None, written, "writes")]
+    return [Row(f"{name}, given back: writes of agentpool-operator each", None, written, "writes")]
 
 
 async def instances() -> int:
@@ -223,9 +251,10 @@ async def _measure(gateway: Gateway, host: Host) -> list[Row]:
     steps: list[Callable[[], Awaitable[list[Row]]]] = [
         lambda: overhead(gateway, host),
         lambda: first(gateway, "WARM", 5.0, 20.0, WARM),
-        lambda: first(gateway, "COLD", 0.5, 30.0, ONE_BY_ONE),
+        lambda: first(gateway, "COLD", 0.0, 0.0, ONE_BY_ONE),
+        lambda: given_back(ONE_BY_ONE),
         lambda: first(gateway, "COLD", 2.0, 15.0, REFILLED),
-        given_back,
+        lambda: given_back(REFILLED),
         at_rest,
     ]
     rows: list[Row] = []

@@ -42,8 +42,8 @@ MAX_CONNECTIONS = 16
 """Commands of one process that are under way at once; more would only wait inside Redis' one thread."""
 
 READY_CONNECTIONS = 3
-"""Kept open for what a start does at once: it notes the start and reads the state while a sign of life may be
-under way. A connection costs a name to look up and three round trips, more than the rest of a first request."""
+"""Kept open for what a start does at once: it notes the start and reads the state, and a sign of life may be
+under way. A new connection costs a name to look up and three round trips: more than all else of a start."""
 
 _FULL = (
     "Give Redis more memory (maxmemory), or let state go that nobody uses (checkpoint.retentionSeconds, "
@@ -95,7 +95,7 @@ class RedisClient:
         return cast("list[Any]", await self._bounded(attempt, lambda: sent))
 
     async def open(self) -> None:
-        """Have READY_CONNECTIONS connections open, unless they are; what fails later makes this look again."""
+        """Have READY_CONNECTIONS open, unless they are; what fails later makes this look again."""
         if self._ready:
             return
 
@@ -103,7 +103,7 @@ class RedisClient:
             taken = []
             try:
                 for _ in range(READY_CONNECTIONS):
-                    taken.append(await self._pool.get_connection())
+                    taken.append(await self._pool.get_connection())  # noqa: PERF401  # some may fail
             finally:
                 for connection in taken:
                     await self._pool.release(connection)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -10,6 +11,8 @@ import signal
 # that the zygote would have to outlast.
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # What is imported stays, and the zygote never looks for garbage.
+    gc.disable()
 
 # Numeric libraries start a thread per core when they are imported, and a process with threads cannot fork.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):

@@ -21,6 +21,14 @@ RAN_WELL_SECONDS = 60.0
 """A pod that ended after more than this is replaced at once."""
 BATCH = 10
 """Pods made by one run: a large pool fills in a few runs, and a burst does not starve the API server."""
+GENTLE = 2
+"""Pods of a small pool on their way up at once, while at least half of those wanted wait: nobody misses the
+others yet, and a start takes more than a second of a core from the requests beside it. Where cores are few,
+ten that start together are all late; of two at a time the first is soon there."""
+GENTLE_SHARE = 20
+"""A pool of more than 40 has more nodes: a twentieth of it may come up at once."""
+STARTING_SECONDS = 10.0
+"""A pod that is not up after so long does not keep others from being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +99,23 @@ def plan_generic(
     leaving = sum(1 for pod in mine if pod.deleting) + len(delete) + len(used)
     room = wanted + surge(wanted) - len(free) - len(held) - leaving - expected
     missing = wanted - len(fresh) - len(held) - expected
-    create = max(0, min(missing, room, BATCH))
+    starting = [pod for pod in free if not _ready(pod, hosts) and now < pod.created_at + STARTING_SECONDS]
+    up = sum(1 for pod in free if _ready(pod, hosts))
+    create = max(0, min(missing, room, _pace(up, wanted, len(starting) + expected)))
     retire = (*_surplus(fresh, stale, hosts, wanted), *used)
-    ready = sum(1 for pod in free if _ready(pod, hosts))
-    pause = min((pod.ended_at + HOLD_SECONDS - now for pod in held), default=None)
-    return GenericPlan(create, retire, tuple(delete), wanted, min(ready, wanted), pause)
+    changes = [pod.ended_at + HOLD_SECONDS for pod in held]
+    if create < min(missing, room):
+        changes += [pod.created_at + STARTING_SECONDS for pod in starting]
+    pause = min((moment - now for moment in changes), default=None)
+    return GenericPlan(create, retire, tuple(delete), wanted, min(up, wanted), pause)
+
+
+def _pace(up: int, wanted: int, starting: int) -> int:
+    """How many may be made now, for as many as are up and on their way."""
+    at_once = max(GENTLE, wanted // GENTLE_SHARE)
+    if 2 * up >= wanted:
+        return at_once - starting
+    return 2 * at_once - starting if 4 * up >= wanted else BATCH
 
 
 def _surplus(

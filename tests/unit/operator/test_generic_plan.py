@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from agentpool_core.lifecycle import State
 from agentpool_operator.plan.generic import (
     BATCH,
+    GENTLE,
     HOLD_SECONDS,
+    STARTING_SECONDS,
     GenericPlan,
     plan_generic,
     surge,
@@ -55,6 +57,23 @@ CREATE = {
         1,
     ),
     "none wanted": ([], 0, 0),
+    "most wait: two come up at a time": ([pod(str(i)) for i in range(10)], 20, GENTLE),
+    "less than half wait: four": ([pod(str(i)) for i in range(9)], 20, 2 * GENTLE),
+    "hardly any wait: as many as one run makes": ([pod(str(i)) for i in range(4)], 20, BATCH),
+    "a large pool has more nodes": ([pod(str(i)) for i in range(150)], 200, 10),
+    "most wait and two come up: the next one has time": (
+        [*(pod(str(i)) for i in range(10)), *(pod(f"n{i}", created_at=NOW - 1, **PENDING) for i in range(2))],
+        20,
+        0,
+    ),
+    "what does not come up holds nobody up": (
+        [
+            *(pod(str(i)) for i in range(10)),
+            *(pod(f"n{i}", created_at=NOW - STARTING_SECONDS - 1, **PENDING) for i in range(2)),
+        ],
+        20,
+        GENTLE,
+    ),
 }
 
 
@@ -62,6 +81,12 @@ CREATE = {
 def test_how_many_are_made(name: str) -> None:
     pods, wanted, created = CREATE[name]
     assert plan(pods, wanted).create == created
+
+
+def test_a_gentle_refill_looks_again_when_a_pod_has_not_come_up() -> None:
+    slow = [pod(f"n{i}", created_at=NOW - 3, **PENDING) for i in range(GENTLE)]
+    assert plan([*(pod(str(i)) for i in range(10)), *slow], 20).again_after == STARTING_SECONDS - 3
+    assert plan([*(pod(str(i)) for i in range(10)), *slow], 12).again_after is None, "nothing is missing"
 
 
 def test_a_pod_that_was_used_and_dies_young_is_replaced_at_once() -> None:
