@@ -40,6 +40,7 @@ ONE_BY_ONE_REQUESTS = 20
 PAUSE_SECONDS = 1.0
 """Before and after the pool is seen to be whole again."""
 REST_SECONDS = 30.0
+DRIVER_NICENESS = -10
 ONE_BY_ONE = "COLD first request, one by one"
 REFILLED = "COLD first request, 2/s with refill"
 WARM = "WARM first request, 5/s"
@@ -103,6 +104,22 @@ async def waiting_pods_ready() -> None:
                 one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ())
             )
             if ready and status.get("generic", {}).get("ready", 0) >= pool["spec"]["warmup"]["count"]:
+                return
+            await asyncio.sleep(0.5)
+
+
+async def all_pods_wait() -> None:
+    """Wait until as many pods that nobody took are ready as the pool wants; its status says so later."""
+    pool = json.loads(await kubectl("-n", NAMESPACE, "get", "agentpool", "bench", "-o", "json"))
+    wanted = pool["spec"]["warmup"]["count"]
+    free = "agentpool.dev/role=generic,!agentpool.dev/instance"
+    async with asyncio.timeout(READY_SECONDS):
+        while True:
+            pods = json.loads(await kubectl("-n", NAMESPACE, "get", "pods", "-l", free, "-o", "json"))[
+                "items"
+            ]
+            conditions = (one for pod in pods for one in pod["status"].get("conditions", ()))
+            if sum((one["type"], one["status"]) == ("Ready", "True") for one in conditions) >= wanted:
                 return
             await asyncio.sleep(0.5)
 
@@ -181,9 +198,8 @@ async def one_by_one(send: Callable[[int], Awaitable[Milestones | None]]) -> Run
     """First requests one at a time, each when as many pods wait as the pool wants."""
     run = Run()
     for number in range(ONE_BY_ONE_REQUESTS):
-        # The status tells of a taken pod a moment later.
         await asyncio.sleep(PAUSE_SECONDS)
-        await waiting_pods_ready()
+        await all_pods_wait()
         await asyncio.sleep(PAUSE_SECONDS)
         run.add(await closed_loop(partial(_ignoring, send, number), 1))
     return run
@@ -241,6 +257,8 @@ def parts() -> dict[str, Process]:
 
 async def measure() -> list[Row]:
     """Everything, and the pool is removed again."""
+    # A client of one's own is elsewhere, and is not late because pods start on the node.
+    os.setpriority(os.PRIO_PROCESS, 0, DRIVER_NICENESS)
     try:
         return await _measure(*await set_up())
     finally:
@@ -290,4 +308,7 @@ def facts() -> dict[str, Any]:
     cluster = os.environ.get("KUBECONFIG", "")
     if not cluster or not AUDIT_LOG.exists():
         sys.exit("error: no development cluster; run `make cluster-up deploy` and `. .devcluster/env`")
-    return {"cluster": "one node, etcd without fsync, audit log of writes on; everything shares the cores"}
+    return {
+        "cluster": "one node, etcd without fsync, audit log of writes on; everything shares the cores",
+        "driver": f"runs on the node at a nice value of {DRIVER_NICENESS}",
+    }

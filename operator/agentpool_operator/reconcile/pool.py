@@ -57,6 +57,8 @@ DATA_LOST_SECONDS = 600.0
 """How long the loss of the store's data stays a condition."""
 COUNTS_SECONDS = 4.0
 """How long counts may differ from the status: a pod that is taken and replaced meanwhile costs no write."""
+REFILLED_SECONDS = 1.0
+"""That all pods wait again is told at once, but not sooner than this after the last counts."""
 
 
 class PoolReconciler:
@@ -266,20 +268,26 @@ class PoolReconciler:
             memory.unwritten_since = None
             return None
         now = self._parts.clock()
-        if counts_only(before, after) and not refills(before, after):
-            memory.unwritten_since = memory.unwritten_since or now
-            settles = memory.unwritten_since + COUNTS_SECONDS - now
-            if settles > 0:
-                return max(settles, 0.2)
-            if (wait := memory.budget.take(now)) > 0:
-                return max(wait, 1.0)
-        memory.unwritten_since = None
+        if counts_only(before, after) and (wait := self._wait(memory, refills(before, after), now)) > 0:
+            return wait
+        memory.unwritten_since, memory.written_at = None, now
         metadata = body["metadata"]
         identity = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
         status = {"metadata": identity, "status": after}
         await self._parts.cluster.apply(POOLS, metadata["namespace"], status, "status")
         await self._tell(body, before, after)
         return None
+
+    def _wait(self, memory: Memory, refilled: bool, now: float) -> float:
+        """For how long the writing of counts is put off."""
+        if refilled:
+            return memory.written_at + REFILLED_SECONDS - now
+        memory.unwritten_since = memory.unwritten_since or now
+        settles = memory.unwritten_since + COUNTS_SECONDS - now
+        if settles > 0:
+            return max(settles, 0.2)
+        wait = memory.budget.take(now)
+        return max(wait, 1.0) if wait > 0 else 0.0
 
     async def _tell(self, body: Object, before: Object, after: Object) -> None:
         old, new = (_condition(one, "Ready") for one in (before, after))

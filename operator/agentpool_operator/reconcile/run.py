@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ class Memory:
         store: what is wrong with the store's settings.
         taken: UIDs of pods that waited and got an instance; None: not looked yet.
         unwritten_since: since when counts differ from those in the status, monotonic.
+        written_at: when the status was written last, monotonic.
     """
 
     uid: str = ""
@@ -43,6 +45,7 @@ class Memory:
     demand: Demand = field(default_factory=Demand)
     taken: frozenset[str] | None = None
     unwritten_since: float | None = None
+    written_at: float = -math.inf
 
 
 @dataclass(slots=True)
