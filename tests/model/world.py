@@ -53,6 +53,9 @@ class Network:
     async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         return await self._client.pipeline(commands)
 
+    async def open(self) -> None:
+        await self._client.open()
+
     async def greet_again(self) -> None:
         await self._greet()
 
