@@ -16,7 +16,7 @@ from benchmarks.load import Run, closed_loop, open_loop
 from benchmarks.milestones import Milestones
 from benchmarks.rows import Findings, Row, Scale, row_of
 from benchmarks.samples import Summary
-from benchmarks.scenarios import BODY, CALLERS, STEADY_PER_SECOND, close
+from benchmarks.scenarios import BODY, CALLERS, close
 from benchmarks.stack import Stack
 from benchmarks.windows import quick_again
 
@@ -129,7 +129,7 @@ async def two_gateways(stack: Stack, scale: Scale, findings: Findings) -> None:
         return clients[number % 2].invoke(f"pair-{number // 2 % CALLERS}", BODY)
 
     await closed_loop(call, requests=CALLERS * 4, callers=CALLERS)
-    steady = await open_loop(call, STEADY_PER_SECOND, scale.open_seconds, seed=7)
+    steady = await open_loop(call, scale.steady_per_second, scale.open_seconds, seed=7)
     findings.rows.append(row_of("two gateways, gRPC, 500/s", steady, scale.window_seconds))
     for number, name in enumerate(names):
         own = [sample for sample in steady.samples if sample.number % 2 == number]

@@ -49,7 +49,14 @@ SCALES = {
     "full": Scale(),
     "quick": Scale(requests=600, firsts=50, residents=100, idle_seconds=6.0, open_seconds=10.0, fresh=5),
     "tiny": Scale(
-        requests=60, firsts=20, residents=3, idle_seconds=0.3, open_seconds=1.0, window_seconds=0.5, fresh=1
+        requests=60,
+        firsts=20,
+        residents=3,
+        idle_seconds=0.3,
+        open_seconds=1.0,
+        steady_per_second=50.0,
+        window_seconds=0.5,
+        fresh=1,
     ),
 }
 SHARED = "driver, gateways, host, workers and redis-server share these cores"

@@ -22,6 +22,7 @@ class Scale:
         residents: largest number of instances at once.
         idle_seconds: how long the idle CPU of that many is watched; of fewer a third of it.
         open_seconds: length of a schedule.
+        steady_per_second: requests of steady schedules; the tables name them after the 500 of a measurement.
         window_seconds: windows that schedules are cut into.
         fresh: requests that each get a process of their own.
     """
@@ -31,6 +32,7 @@ class Scale:
     residents: int = 1000
     idle_seconds: float = 30.0
     open_seconds: float = 30.0
+    steady_per_second: float = 500.0
     window_seconds: float = WINDOW_SECONDS
     fresh: int = 20
 

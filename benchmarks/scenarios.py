@@ -19,7 +19,6 @@ BODY = b'{"question":"' + b"x" * 180 + b'"}'
 """200 bytes of JSON, as in the design's trial."""
 ROUNDS = 5
 CALLERS = 32
-STEADY_PER_SECOND = 500.0
 
 
 async def clients_of(host: Host, gateway: Gateway) -> dict[str, Client]:
@@ -66,7 +65,7 @@ async def _paths(
     findings.rows += [row_of(f"{name}, one caller", run) for name, run in runs.items()]
     grpc = clients["gateway gRPC"]
     await closed_loop(call_of(grpc, CALLERS), requests=320, callers=CALLERS)
-    steady = await open_loop(call_of(grpc, CALLERS), STEADY_PER_SECOND, scale.open_seconds, seed=1)
+    steady = await open_loop(call_of(grpc, CALLERS), scale.steady_per_second, scale.open_seconds, seed=1)
     findings.rows.append(row_of("gateway gRPC, 500/s", steady, scale.window_seconds))
     throughput = {name: Run() for name in clients}
     used = dict.fromkeys(clients, 0.0)
