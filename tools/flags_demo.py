@@ -25,7 +25,6 @@ from tools.quickstart import ROOT
 EXAMPLE = ROOT / "examples/03-feature-flags"
 MANIFESTS = [word for name in ("pool.yaml", "access.yaml") for word in ("-f", str(EXAMPLE / name))]
 GATEWAYS = "app.kubernetes.io/component=gateway"
-SYSTEM = "agentpool-system"
 
 
 def main() -> int:
@@ -33,7 +32,7 @@ def main() -> int:
     if "--cluster" not in sys.argv[1:]:
         return on_this_machine()
     try:
-        return on_cluster(deploy.variables())
+        return on_cluster({**os.environ, **deploy.variables()})
     except Problem as problem:
         complain(problem)
         return problem.code
@@ -56,7 +55,7 @@ def on_cluster(env: Mapping[str, str]) -> int:
             words = ["-n", "default", "wait", "--for=condition=Ready", limit, "agentpool/rollout"]
             kubectl(env, *words, seconds=READY_SECONDS + 10)
         token = kubectl(env, "-n", "default", "create", "token", "rollout", "--audience=agentpool").strip()
-        pods = kubectl(env, "-n", SYSTEM, "get", "pods", "-l", GATEWAYS, "-o", "name").split()
+        pods = kubectl(env, "-n", deploy.NAMESPACE, "get", "pods", "-l", GATEWAYS, "-o", "name").split()
         with ExitStack() as stack:
             urls = [stack.enter_context(forwarded(env, pod)) for pod in pods]
             words = [word for url in urls for word in ("--gateway", url)]
@@ -68,7 +67,7 @@ def on_cluster(env: Mapping[str, str]) -> int:
 @contextmanager
 def forwarded(env: Mapping[str, str], pod: str) -> Iterator[str]:
     """The URL of a gateway's REST port on this machine."""
-    with started(["kubectl", "-n", SYSTEM, "port-forward", pod, ":8000"], env) as process:
+    with started(["kubectl", "-n", deploy.NAMESPACE, "port-forward", pod, ":8000"], env) as process:
         yield first_match(process, r"Forwarding from (127\.0\.0\.1:\d+)", "http://")
 
 
