@@ -169,10 +169,17 @@ class RedisClient:
         self, attempt: Callable[[], Awaitable[Any]], sent: Callable[[], bool] = lambda: True
     ) -> Any:
         try:
+            return await self._told(attempt, sent)
+        except StoreUnavailable:
+            self._ready = False
+            raise
+
+    async def _told(self, attempt: Callable[[], Awaitable[Any]], sent: Callable[[], bool]) -> Any:
+        """The reply, or what went wrong in the store's own words."""
+        try:
             async with asyncio.timeout(self._timeout):
                 return await attempt()
         except TimeoutError as exc:
-            self._ready = False
             raise StoreUnavailable(
                 f"The store did not answer in {self._timeout:g} s.", retry_after_seconds=1.0, unheard=sent()
             ) from exc
@@ -183,7 +190,6 @@ class RedisClient:
                 retry_after_seconds=5.0,
             ) from exc
         except ReadOnlyError as exc:
-            self._ready = False
             await self._pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(
                 "The store's server is a replica, which takes no writes.", retry_after_seconds=1.0
@@ -191,7 +197,6 @@ class RedisClient:
         except ResponseError as exc:
             raise StoreUnavailable(f"The store refused a command: {exc}", retry_after_seconds=1.0) from exc
         except (RedisError, OSError) as exc:
-            self._ready = False
             raise StoreUnavailable(
                 f"The store cannot be reached ({type(exc).__name__}).",
                 retry_after_seconds=1.0,
