@@ -8,25 +8,30 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaos.application import PATIENCE_SECONDS, Application
 from chaos.console import say
 from chaos.faults import Faults
 from chaos.history import End, Fault, Ledgers, Sent, compare
+from chaos.logs import Logs
 from chaos.pools import pool_of, release, start_all
 from chaos.traffic import STREAMS, Traffic
-from support.e2e import Pool
+from support.e2e import SYSTEM, Pool
+from support.repository import ROOT
+from tools.devcluster.places import Places
 
 LINE_SECONDS = 10.0
 SETTLE_SECONDS = 15.0
 """After the last fault, before load ends."""
 READERS = 4
+EVIDENCE = ROOT / "build" / "chaos"
+"""Where a run leaves the logs of its pods."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that happened."""
+    """All that happened; `errors` are lines that a part of the release or an agent's pod logged as such."""
 
     seconds: float
     per_second: float
@@ -34,6 +39,7 @@ class Run:
     sent: Sequence[Sent]
     faults: Sequence[Fault]
     ledgers: Ledgers
+    errors: Sequence[str] = ()
 
 
 def projects() -> dict[str, str]:
@@ -57,7 +63,9 @@ def run(seconds: float, every_seconds: float, factor: float, seed: int, only: st
         say(f"pool {pool.namespace}/{pool.name} is ready; its instances start")
         start_all(pool, projects())
         faults = Faults(installed, pool, random.Random(seed), only)
-        return asyncio.run(_run(pool, faults, seconds, every_seconds, factor, seed))
+        with Logs(Places().logs / "pods", (SYSTEM, pool.namespace), EVIDENCE) as logs:
+            done = asyncio.run(_run(pool, faults, seconds, every_seconds, factor, seed))
+    return replace(done, errors=logs.errors())
 
 
 async def _run(

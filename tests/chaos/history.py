@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import itemgetter
 
 AFTER_FAULT_SECONDS = 5.0
 """Refusals may be seen for so long after a fault."""
@@ -194,13 +196,15 @@ def exposed(fault: Fault, sent: Iterable[Sent], homes_: Mapping[str, list[tuple[
     """How many attempts were in flight on what a fault killed, while it was dying."""
 
     def was_there(project: str) -> bool:
-        before = [pod for at, pod in homes_.get(project, ()) if at <= fault.dead]
-        return bool(before) and before[-1] == fault.pod
+        places = homes_.get(project, [])
+        before = bisect_right(places, fault.dead, key=itemgetter(0))
+        return before > 0 and places[before - 1][1] == fault.pod
 
     return sum(
-        attempt.began <= fault.dead and attempt.ended >= fault.began
+        attempt.began <= fault.dead
+        and attempt.ended >= fault.began
+        and (fault.shared or was_there(one.project))
         for one in sent
-        if fault.shared or was_there(one.project)
         for attempt in one.attempts
     )
 
@@ -211,6 +215,13 @@ def unknown_after(fault: Fault, sent: Iterable[Sent]) -> int:
         attempt.reply is Reply.UNKNOWN and fault.began <= attempt.ended <= fault.dead + AFTER_DEATH_SECONDS
         for one in sent
         for attempt in one.attempts
+    )
+
+
+def unexplained(one: Sent, faults: Sequence[Fault]) -> bool:
+    """Whether an outcome of a request became unknown with nothing killed that would explain it."""
+    return any(attempt.reply is Reply.UNKNOWN for attempt in one.attempts) and not any(
+        unknown_after(fault, (one,)) for fault in faults
     )
 
 

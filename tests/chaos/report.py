@@ -16,10 +16,12 @@ from chaos.history import (
     Limit,
     Operation,
     Reply,
+    Sent,
     exposed,
     gaps,
     homes,
     stray,
+    unexplained,
     unknown_after,
 )
 
@@ -138,15 +140,22 @@ def _failed(run: Run) -> str:
 
 
 def evidence(run: Run) -> list[str]:
-    """Every attempt of the requests whose change was lost, made twice, or made though it was refused."""
+    """What to look at where a demand is not held: every attempt of the requests that show it, and errors that
+    were logged."""
     wrong = {*run.ledgers.missing, *run.ledgers.doubled, *run.ledgers.unasked}
     began = run.sent[0].due if run.sent else 0.0
-    return [
-        f"{one.number} {one.project} {one.operation.value}: "
-        + "; ".join(
-            f"{try_.began - began:.2f}-{try_.ended - began:.2f} {try_.code or 'answered'} {try_.detail}"
-            for try_ in one.attempts
-        )
+    shown = [
+        one
         for one in run.sent
-        if one.number in wrong and one.operation is not Operation.READ
+        if (one.number in wrong and one.operation is not Operation.READ)
+        or one.end in (End.FAILED, End.LOST)
+        or unexplained(one, run.faults)
     ]
+    return [*(_story(one, began) for one in shown), *(f"logged: {line}" for line in run.errors)]
+
+
+def _story(one: Sent, began: float) -> str:
+    return f"{one.number} {one.project} {one.operation.value}: " + "; ".join(
+        f"{try_.began - began:.2f}-{try_.ended - began:.2f} {try_.code or 'answered'} {try_.detail}"
+        for try_ in one.attempts
+    )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -24,7 +25,7 @@ from chaos.history import (
     stray,
     unknown_after,
 )
-from chaos.report import checks, table
+from chaos.report import checks, evidence, table
 
 INTACT = Ledgers(1, (), (), ())
 KILL = Fault("SIGKILL host", "WARM", "pod-a", 10.0, 10.2)
@@ -189,3 +190,10 @@ GOOD = tuple(sent(number, answered(number, number + 0.1)) for number in range(1,
 def test_a_run_is_judged(found: Run, broken: list[str]) -> None:
     assert [check.name for check in checks(found) if not check.held] == broken
     assert all(f"| {name} | NO |" in table(found) for name in broken)
+
+
+def test_a_story_is_told_of_what_no_fault_explains() -> None:
+    explained = sent(100, unknown(9.9, 10.3), end=End.UNKNOWN)
+    strays = [sent(101, unknown(1.0, 1.1), end=End.UNKNOWN), sent(102, refused(10.1, 10.2), end=End.FAILED)]
+    told = evidence(replace(run([*GOOD, explained, *strays]), errors=["gateway-a: {}"]))
+    assert [line.split()[0] for line in told] == ["101", "102", "logged:"]
