@@ -2,7 +2,7 @@
 """What the gateway is held against: a proxy that does nothing, `python -m benchmarks.bareproxy HOST:PORT`.
 
 It takes one call with grpc.aio, passes its bytes and its authorization on to a host undecoded, and gives back
-the bytes of the last event: no routing, no rights, no limits, no metrics. What a request costs here is what
+the bytes of the answer: no routing, no rights, no limits, no metrics. What a request costs here is what
 grpc.aio costs; on a faster machine it costs less, and so does the gateway. It writes its port and serves
 until it is ended.
 """
@@ -23,7 +23,7 @@ from agentpool_rpc.channels import make_server, open_channel
 from benchmarks.stack import ROOT
 
 SERVICE, METHOD = "agentpool.bench.BareProxy", "Invoke"
-HOST_METHOD = "/agentpool.v1.AgentHost/Invoke"
+HOST_METHOD = "/agentpool.v1.AgentHost/InvokeUnary"
 START_SECONDS = 30.0
 
 
@@ -59,17 +59,11 @@ async def bare_proxy(host: str) -> AsyncIterator[BareProxy]:
 async def main() -> None:
     """The process."""
     channel = open_channel(sys.argv[1])
-    ask: Any = channel.unary_stream(HOST_METHOD)
-    ending: set[Any] = set()
+    ask: Any = channel.unary_unary(HOST_METHOD)
 
     async def invoke(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         given = tuple(pair for pair in context.invocation_metadata() or () if pair[0] == "authorization")
-        call = ask(request, metadata=given, timeout=context.time_remaining())
-        await call.read()
-        answer: bytes = await call.read()
-        # As in the gateway: an answer that arrived whole does not wait for the end of its call.
-        ending.add(call)
-        call.add_done_callback(ending.discard)
+        answer: bytes = await ask(request, metadata=given, timeout=context.time_remaining())
         return answer
 
     server = make_server()

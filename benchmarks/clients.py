@@ -22,9 +22,8 @@ from agentpool_proto.v1.gateway_pb2 import (
     ReleaseRequest,
 )
 from agentpool_proto.v1.gateway_pb2_grpc import AgentPoolGatewayStub
-from agentpool_proto.v1.host_pb2 import HostInvokeRequest, WatchRequest
+from agentpool_proto.v1.host_pb2 import HostInvokeRequest, HostInvokeResponse, WatchRequest
 from agentpool_proto.v1.host_pb2_grpc import AgentHostStub
-from agentpool_proto.v1.types_pb2 import InvokeEvent
 from agentpool_rpc.channels import open_channel
 from agentpool_rpc.tokens import TokenSigner, Verb
 from benchmarks.milestones import Answer, Milestones
@@ -124,15 +123,15 @@ class Bare(Direct):
         self._ask: Any = self._through.unary_unary(
             PROXY_METHOD,
             request_serializer=HostInvokeRequest.SerializeToString,
-            response_deserializer=InvokeEvent.FromString,
+            response_deserializer=HostInvokeResponse.FromString,
         )
 
     async def invoke(self, project: str, body: bytes) -> Milestones | None:
         """See Client."""
         token = self._signer.authorization(self._incarnation, frozenset({Verb.INVOKE}))
         request = HostInvokeRequest(tenant_id=TENANT, project_id=project, input=body)
-        event = await self._ask(request, metadata=(("authorization", token),), timeout=TIMEOUT_SECONDS)
-        if not event.HasField("done"):
+        answer = await self._ask(request, metadata=(("authorization", token),), timeout=TIMEOUT_SECONDS)
+        if not answer.HasField("done"):
             raise RuntimeError("the proxy gave no answer")
         return None
 

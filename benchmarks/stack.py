@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.clients import Gateway, Host
+from tools.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60.0
@@ -72,23 +72,16 @@ def _directory() -> Path:
     return directory
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @asynccontextmanager
 async def running(pool: str, gateways: int = 1, product: Product | None = None) -> AsyncIterator[Stack]:
     """Start everything for `benchmarks/pools/{pool}.yaml`, and end it again."""
     directory = _directory()
     product = product or Product()
-    ports = [(_free_port(), _free_port()) for _ in range(gateways)]
+    ports = [(free_port(), free_port()) for _ in range(gateways)]
     places = [Gateway(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}") for rest, grpc in ports]
     processes: dict[str, asyncio.subprocess.Process] = {}
     try:
-        redis_port = _free_port()
+        redis_port = free_port()
         processes["redis"] = await _start_redis(directory, redis_port)
         await _answers(redis_port)
         processes["dev"] = await _start_dev(directory, pool, redis_port, ports[0], product)

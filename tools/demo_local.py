@@ -27,6 +27,7 @@ from typing import Any
 import httpx
 import psutil
 
+from tools.ports import free_port
 from tools.quickstart import EXAMPLE, ROOT, DemoFailed, ask, print_table, questions, say, teach
 
 READY_SECONDS = 60.0
@@ -46,13 +47,6 @@ def ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ import yaml
 
 from tools.devcluster.build import newest
 from tools.devcluster.places import Places
+from tools.ports import free_port
 
 START_SECONDS = 90
 TOKEN = "administrator"
@@ -89,13 +89,6 @@ class ApiServer:
             headers={"content-type": "application/apply-patch+yaml"},
             params={"fieldManager": manager, "force": "true"},
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -181,7 +174,7 @@ def api_server() -> Iterator[ApiServer]:
     (folder / "tokens").write_text(f'{TOKEN},administrator,administrator,"system:masters"\n')
     (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
     (folder / "audit.log").touch()
-    client_port, peer_port, port = _free_port(), _free_port(), _free_port()
+    client_port, peer_port, port = free_port(), free_port(), free_port()
     etcd, peer, url = (
         f"http://127.0.0.1:{client_port}",
         f"http://127.0.0.1:{peer_port}",

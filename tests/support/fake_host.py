@@ -15,6 +15,7 @@ from agentpool_core.config import EffectivePool
 from agentpool_core.errors import AgentPoolError, InstanceNotFound, NotOwner
 from agentpool_core.names import Incarnation, InstanceKey
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
+from agentpool_rpc.acceptance import ACCEPTED
 from agentpool_rpc.channels import make_server
 from agentpool_rpc.status import ErrorInterceptor
 from agentpool_rpc.tokens import CallClaims, TokenVerifier, Verb
@@ -70,9 +71,10 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
     """One host process's stand-in.
 
     Attributes:
-        script: what Invoke does; tests replace it.
+        script: what a request does; tests replace it.
         refuse: raised by every call but Watch, when set.
-        invoked: requests that came in, in order.
+        invoked: requests that came in, in order; `methods`: by which they came.
+        unary: whether it knows InvokeUnary.
         archive: what Export sends, in parts; None breaks the call off.
         imported: what Import was given.
     """
@@ -96,6 +98,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         self.script: Script = echo
         self.refuse: AgentPoolError | None = None
         self.invoked: list[host_pb2.HostInvokeRequest] = []
+        self.methods: list[str] = []
         self.claims: list[CallClaims] = []
         self.calls: list[str] = []
         self.instances: dict[str, types_pb2.Instance] = {}
@@ -111,7 +114,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
             capacity=50,
             counters=host_pb2.HostCounters(),
         )
-        self.address, self.port, self.silent = "", 0, False
+        self.address, self.port, self.silent, self.unary = "", 0, False, True
         self._verifier = verifier
         self._watchers: set[asyncio.Queue[host_pb2.WatchDelta]] = set()
         self._server: grpc.aio.Server | None = None
@@ -238,10 +241,31 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         self, request: host_pb2.HostInvokeRequest, context: Context
     ) -> AsyncIterator[types_pb2.InvokeEvent]:
         """Whatever the script does."""
+        async for event in self._scripted("Invoke", request, context):
+            yield event
+
+    async def InvokeUnary(
+        self, request: host_pb2.HostInvokeRequest, context: Context
+    ) -> host_pb2.HostInvokeResponse:
+        """The same; a host of an earlier release does not know it."""
+        if not self.unary:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        response = host_pb2.HostInvokeResponse()
+        async for event in self._scripted("InvokeUnary", request, context):
+            if event.HasField("accepted"):
+                response.accepted.CopyFrom(event.accepted)
+                await context.send_initial_metadata(ACCEPTED)
+            elif event.HasField("done"):
+                response.done.CopyFrom(event.done)
+        return response
+
+    def _scripted(
+        self, method: str, request: host_pb2.HostInvokeRequest, context: Context
+    ) -> AsyncIterator[types_pb2.InvokeEvent]:
         self._check(context, Verb.INVOKE, instance=lambda: self.key_id(request.tenant_id, request.project_id))
         self.invoked.append(request)
-        async for event in self.script(self, request, context):
-            yield event
+        self.methods.append(method)
+        return self.script(self, request, context)
 
     async def Activate(self, request: host_pb2.ActivateRequest, context: Context) -> types_pb2.Instance:
         """Hold it."""

@@ -70,8 +70,9 @@ class HostClient:
         one_shot: bool = False,
         ended: Iterable[Incarnation] = (),
         timeout: float | None = 20.0,  # gRPC's own deadline
+        unary: bool = False,
     ) -> Any:
-        """A request as the raw call, which can be read event by event or cancelled."""
+        """A request as the raw call, which can be read event by event, with `unary` awaited, or cancelled."""
         request = host_pb2.HostInvokeRequest(
             tenant_id=tenant,
             project_id=project,
@@ -81,7 +82,8 @@ class HostClient:
             strong=strong,
             one_shot=one_shot,
         )
-        return self.stub.Invoke(request, metadata=self.metadata(ended), timeout=timeout)
+        method = self.stub.InvokeUnary if unary else self.stub.Invoke
+        return method(request, metadata=self.metadata(ended), timeout=timeout)
 
     async def invoke(self, tenant: str, project: str, body: object = "hello", **options: Any) -> Reply:
         """One request to its end."""

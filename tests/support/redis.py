@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tools.ports import free_port
+
 
 class RedisServer:
     """One redis-server process.
@@ -26,9 +28,7 @@ class RedisServer:
         # A unix socket's path may have 107 characters, which pytest's own folders can exceed.
         self._folder = Path(tempfile.mkdtemp(prefix="ap-redis-"))
         self._socket = self._folder / "redis.sock"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._arguments = (
             *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self._socket)),
             *("--dir", str(self._folder), "--save", "", "--appendonly", "yes" if append else "no"),

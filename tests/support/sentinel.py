@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,17 +17,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from support.redis import RedisServer, redis_server
+from tools.ports import free_port
 
 SERVICE = "store"
 PATIENCE_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Sentinel:

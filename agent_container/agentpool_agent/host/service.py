@@ -14,7 +14,7 @@ import structlog
 from agentpool_agent.host.activation import Activations, Wanted
 from agentpool_agent.host.archive import Archives, chunks
 from agentpool_agent.host.flags import HostFlags
-from agentpool_agent.host.invoke import Requests, check_identity, tier_of
+from agentpool_agent.host.invoke import Call, Requests, check_identity, tier_of
 from agentpool_agent.host.leased import check_leased
 from agentpool_agent.host.moving import Change, Moves
 from agentpool_agent.host.operations import Operations
@@ -29,6 +29,7 @@ from agentpool_core.errors import DeadlineExceeded, InstanceNotFound, InvalidReq
 from agentpool_core.lifecycle import State
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
 from agentpool_proto.v1.types_pb2 import Instance, InvokeEvent
+from agentpool_rpc.acceptance import ACCEPTED
 from agentpool_rpc.tokens import CallClaims, TokenVerifier, Verb
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,24 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         self, request: host_pb2.HostInvokeRequest, context: Context
     ) -> AsyncIterator[InvokeEvent]:
         """See host.proto."""
+        async for event in self._requests.serve(self._call(request, context)):
+            yield event
+
+    async def InvokeUnary(
+        self, request: host_pb2.HostInvokeRequest, context: Context
+    ) -> host_pb2.HostInvokeResponse:
+        """See host.proto."""
+        response = host_pb2.HostInvokeResponse()
+        async for event in self._requests.serve(self._call(request, context)):
+            if event.HasField("accepted"):
+                response.accepted.CopyFrom(event.accepted)
+                # Sent when this returns: the agent starts after it.
+                await context.send_initial_metadata(ACCEPTED)
+            elif event.HasField("done"):
+                response.done.CopyFrom(event.done)
+        return response
+
+    def _call(self, request: host_pb2.HostInvokeRequest, context: Context) -> Call:
         claims = self._claims(
             context, Verb.INVOKE, lambda: self._host.key(request.tenant_id, request.project_id).instance_id
         )
@@ -98,10 +117,9 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         call = self._requests.call(request, claims.ended, context.time_remaining())
         if self._requests.tracing is not None:
             self._requests.trace(self._requests.tracing, call, context.invocation_metadata() or ())
-        # A cancelled call does not close the generators below it at once.
+        # A cancelled call does not close the generators of its events at once.
         context.add_done_callback(call.abandon)  # type: ignore[arg-type]  # a function will do
-        async for event in self._requests.serve(call):
-            yield event
+        return call
 
     async def Activate(self, request: host_pb2.ActivateRequest, context: Context) -> Instance:
         """See host.proto."""

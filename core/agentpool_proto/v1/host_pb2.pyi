@@ -27,6 +27,14 @@ class HostInvokeRequest(_message.Message):
     one_shot: bool
     def __init__(self, tenant_id: _Optional[str] = ..., project_id: _Optional[str] = ..., tier: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., strong: _Optional[bool] = ..., one_shot: _Optional[bool] = ...) -> None: ...
 
+class HostInvokeResponse(_message.Message):
+    __slots__ = ("accepted", "done")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    accepted: _types_pb2.Accepted
+    done: _types_pb2.Done
+    def __init__(self, accepted: _Optional[_Union[_types_pb2.Accepted, _Mapping]] = ..., done: _Optional[_Union[_types_pb2.Done, _Mapping]] = ...) -> None: ...
+
 class ActivateRequest(_message.Message):
     __slots__ = ("tenant_id", "project_id", "tier", "declared_uid")
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]

@@ -44,6 +44,11 @@ class AgentHostStub:
                 request_serializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.SerializeToString,
                 response_deserializer=agentpool__proto_dot_v1_dot_types__pb2.InvokeEvent.FromString,
                 _registered_method=True)
+        self.InvokeUnary = channel.unary_unary(
+                '/agentpool.v1.AgentHost/InvokeUnary',
+                request_serializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.SerializeToString,
+                response_deserializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeResponse.FromString,
+                _registered_method=True)
         self.Activate = channel.unary_unary(
                 '/agentpool.v1.AgentHost/Activate',
                 request_serializer=agentpool__proto_dot_v1_dot_host__pb2.ActivateRequest.SerializeToString,
@@ -119,6 +124,15 @@ class AgentHostServicer:
     def Invoke(self, request, context):
         """Serve one request; activates the instance if it is absent. `accepted` comes before the agent starts:
         a call that breaks before it had no effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InvokeUnary(self, request, context):
+        """The same for a caller that wants the answer and not its parts, at less cost. That the request was accepted is
+        told by initial metadata `agentpool-accepted`, before the agent starts: a call that breaks without it had no
+        effect.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,6 +239,11 @@ def add_AgentHostServicer_to_server(servicer, server):
                     request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.FromString,
                     response_serializer=agentpool__proto_dot_v1_dot_types__pb2.InvokeEvent.SerializeToString,
             ),
+            'InvokeUnary': grpc.unary_unary_rpc_method_handler(
+                    servicer.InvokeUnary,
+                    request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.FromString,
+                    response_serializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeResponse.SerializeToString,
+            ),
             'Activate': grpc.unary_unary_rpc_method_handler(
                     servicer.Activate,
                     request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.ActivateRequest.FromString,
@@ -320,6 +339,33 @@ class AgentHost:
             '/agentpool.v1.AgentHost/Invoke',
             agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.SerializeToString,
             agentpool__proto_dot_v1_dot_types__pb2.InvokeEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvokeUnary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentpool.v1.AgentHost/InvokeUnary',
+            agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.SerializeToString,
+            agentpool__proto_dot_v1_dot_host__pb2.HostInvokeResponse.FromString,
             options,
             channel_credentials,
             insecure,

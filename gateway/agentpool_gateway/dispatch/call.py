@@ -36,6 +36,7 @@ class InvokeCall:
         tier: wanted tier for an instance that does not exist yet.
         strong: refuse an answer from state that cannot be checked.
         timeout_seconds: until the caller gives up.
+        streamed: whether events are wanted as they come; without it there may be none of parts of the answer.
         trace: its span, when its trace is kept.
     """
 
@@ -46,6 +47,7 @@ class InvokeCall:
     tier: Tier | None = None
     idempotency_key: str = ""
     strong: bool = False
+    streamed: bool = False
     trace: Span | None = None
 
     def request(self, tier: Tier | None, served_by: ServedBy) -> HostInvokeRequest:

@@ -32,7 +32,7 @@ from agentpool_gateway.dispatch.call import (
 )
 from agentpool_gateway.dispatch.flag_calls import FlagCalls
 from agentpool_gateway.dispatch.forgetting import Forgetting, Forgotten
-from agentpool_gateway.dispatch.host_call import HostCall
+from agentpool_gateway.dispatch.host_call import HostCall, call_host
 from agentpool_gateway.dispatch.journey import Journey
 from agentpool_gateway.dispatch.leasing import LeaseObserver, Leasing
 from agentpool_gateway.dispatch.lifecycle_calls import LifecycleCalls
@@ -222,8 +222,7 @@ class PoolManager:
         """
         tier, marks = self._ways.of(call, arrived)
         journey = self._journey(call, tier, arrived)
-        config, now = self.table.config, asyncio.get_running_loop().time
-        pool, status = PoolName(config.namespace, config.name), CANCELLED
+        now, status, pool = asyncio.get_running_loop().time, CANCELLED, self._name()
         tenant = (*pool, call.tenant_id)
         ticket = self._overload.enter(ticket, tenant)
         self._observer.request_began(pool)
@@ -235,20 +234,21 @@ class PoolManager:
             while True:
                 link, metadata = await placed(journey, trace)
                 self._overload.placed(ticket, journey.direct)
-                attempt = HostCall(link, marks, request, metadata, journey.seconds_left)
+                attempt = call_host(link, marks, request, metadata, journey, call.streamed)
+                failure = None
                 try:
                     while (event := await attempt.read()) is not None:
                         if type(event) is Ended:
                             status = SUCCESS
-                            yield event
-                            return
                         elif type(event) is Started:
-                            self._started(ticket, journey, link, call, event.accepted)
+                            self._started(ticket, marks.accepted, journey, link, call, event.accepted)
                         yield event
+                        if status is SUCCESS:
+                            return
                 except grpc.aio.AioRpcError as exc:
-                    await journey.failed(link, exc, attempt.accepted is not None)
-                    continue
-                await journey.failed(link, None, attempt.accepted is not None)
+                    failure = exc
+                if not attempt.again:
+                    await journey.failed(link, failure, attempt.accepted)
         except AgentPoolError as exc:
             status = exc.code
             raise
@@ -257,6 +257,9 @@ class PoolManager:
             self._observer.request_ended(pool, status, now() - arrived, marks)
             if trace is not None:
                 trace.ended(status, marks.tier)
+
+    def _name(self) -> PoolName:
+        return PoolName(self.table.config.namespace, self.table.config.name)
 
     def _check_breaker(self, call: InvokeCall, journey: Journey) -> None:
         if not call.idempotency_key:
@@ -283,12 +286,18 @@ class PoolManager:
             attempt.close()
 
     def _started(
-        self, ticket: Ticket, journey: Journey, link: HostLink, call: InvokeCall, accepted: Accepted
+        self,
+        ticket: Ticket,
+        at: float,
+        journey: Journey,
+        link: HostLink,
+        call: InvokeCall,
+        accepted: Accepted,
     ) -> None:
         journey.settled()
         # A start takes its own time, and says nothing of how busy gateway and host are.
         self._overload.placed(ticket, not accepted.activated)
-        self._overload.accepted(ticket)
+        self._overload.accepted(ticket, at)
         # The next request goes to the same host, even before the host's report arrives.
         if self.table.owner(accepted.instance_id) is not link.host:
             self.table.accepted(link.host, _resident(call, accepted))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sheds load at the door, before anything of a request is looked at: see `agentpool_core.overload`.
 
-A request is pending from its arrival until its host has accepted it, or until it turns out to wait for
-something else than the gateway: a pod, a permit, a start. Where tenants are known, one that has its share is
-refused first.
+A request is pending from its arrival until it is known that its host has accepted it, or until it turns out
+to wait for something else than the gateway: a pod, a permit, a start. Where tenants are known, one that has
+its share is refused first.
 """
 
 from __future__ import annotations
@@ -141,11 +141,10 @@ class Overload:
         if not direct:
             self.waits(ticket)
 
-    def accepted(self, ticket: Ticket) -> None:
-        """Its host has accepted it."""
+    def accepted(self, ticket: Ticket, at: float) -> None:
+        """Its host has accepted it, at that time."""
         if ticket.tells:
-            now = self.now()
-            self._limit.observe(now - ticket.arrived, self._pending, now)
+            self._limit.observe(at - ticket.arrived, self._pending, self.now())
             self.waits(ticket)
 
     def waits(self, ticket: Ticket) -> None:

@@ -40,6 +40,9 @@ class HostLink:
         host: the host's entry in it.
         changed: called after each report and break.
         lag: seconds from the writing of each report to its coming, by the clocks of two machines.
+
+    Attributes:
+        unary: whether the host is taken to know InvokeUnary, which those of earlier releases do not.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class HostLink:
         self.channel = open_channel(host.member.address, SILENCE)
         self.stub = host_pb2_grpc.AgentHostStub(self.channel)
         self.starts = Starts()
+        self.unary = True
 
     def authorization(self, ended: tuple[Incarnation, ...] = ()) -> str:
         """The call token for the host's present incarnation."""

@@ -75,12 +75,13 @@ class Handlers:
 
     async def _invoke(self, exchange: Exchange, trace: Span | None = None) -> None:
         entry = await self.enter(exchange, PoolVerb.INVOKE)
-        call = await self._call(exchange, entry, trace)
+        streamed = "text/event-stream" in (exchange.header(b"accept") or "")
+        call = await self._call(exchange, entry, trace, streamed)
         async with (
             exchange.while_connected(),
             aclosing(entry.pool.invoke(call, exchange.arrived, exchange.ticket)) as events,
         ):
-            if "text/event-stream" in (exchange.header(b"accept") or ""):
+            if streamed:
                 seconds = call.timeout_seconds + STREAM_GRACE_SECONDS
                 await stream_events(exchange, events, self.stopping, seconds)
                 return
@@ -92,7 +93,7 @@ class Handlers:
             raise AgentPoolError("The request ended without an answer.")
         await exchange.reply(schemas.invoke_answer(answer))
 
-    async def _call(self, exchange: Exchange, entry: Entry, trace: Span | None) -> InvokeCall:
+    async def _call(self, exchange: Exchange, entry: Entry, trace: Span | None, streamed: bool) -> InvokeCall:
         limit = entry.pool.table.config.limits.input_bytes
         asked = parsing.parse_timeout(exchange.header(b"x-request-timeout"))
         key = parsing.parse_idempotency_key(exchange.header(b"idempotency-key"))
@@ -109,6 +110,7 @@ class Handlers:
             tier=body.tier,
             idempotency_key=key,
             strong=parsing.parse_strong(query.get("consistency", body.consistency)),
+            streamed=streamed,
             trace=trace,
         )
 

@@ -62,7 +62,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         answer: Ended | None = None
         line = line_of(context, "invoke", PoolVerb.INVOKE, privileged=False)
         with self._overload.ticket() as ticket, self._span("Invoke", context, arrived) as span, line:
-            entry, call = await self._call(request, context, line, span)
+            entry, call = await self._call(request, context, line, span, streamed=False)
             async with aclosing(entry.pool.invoke(call, arrived, ticket)) as events:
                 async for event in events:
                     if type(event) is Ended:
@@ -87,13 +87,18 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
         arrived = asyncio.get_running_loop().time()
         line = line_of(context, "invoke", PoolVerb.INVOKE, privileged=False)
         with self._overload.ticket() as ticket, self._span("InvokeStream", context, arrived) as span, line:
-            entry, call = await self._call(request, context, line, span)
+            entry, call = await self._call(request, context, line, span, streamed=True)
             async with aclosing(entry.pool.invoke(call, arrived, ticket)) as events:
                 async for event in events:
                     yield _event(event)
 
     async def _call(
-        self, request: gateway_pb2.InvokeRequest, context: Context, line: AuditLine, trace: Span | None
+        self,
+        request: gateway_pb2.InvokeRequest,
+        context: Context,
+        line: AuditLine,
+        trace: Span | None,
+        streamed: bool,
     ) -> tuple[Entry, InvokeCall]:
         metadata, pool = metadata_of(context), request.pool
         authorization = metadata.get("authorization")
@@ -113,6 +118,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
             tier=tier,
             idempotency_key=parse_idempotency_key(metadata.get("idempotency-key")),
             strong=parse_strong(request.consistency),
+            streamed=streamed,
             trace=trace,
         )
 

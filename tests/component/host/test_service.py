@@ -38,6 +38,7 @@ from support.hosts import (
 )
 
 EVERY_CALL: list[tuple[str, Any]] = [
+    ("InvokeUnary", host_pb2.HostInvokeRequest(tenant_id="t", project_id="p", input=b"1")),
     ("Activate", host_pb2.ActivateRequest(tenant_id="t", project_id="p")),
     ("Pause", host_pb2.InstanceRequest(instance_id="x")),
     ("Resume", host_pb2.InstanceRequest(instance_id="x")),

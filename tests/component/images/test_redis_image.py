@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from support.repository import ROOT
+from tools.ports import free_port
 
 IMAGE = ROOT / "images/redis"
 START_SECONDS = 20
@@ -31,9 +31,7 @@ class Store:
         self._data.mkdir()
         self.password = folder / "password"
         self.users = self._data / "users.acl"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         for name in ("redis.conf", "start.sh", "ready.sh"):
             text = (IMAGE / name).read_text(encoding="utf-8").replace("/data", str(self._data))
             text = text.replace("/etc/agentpool-redis", str(folder)).replace(

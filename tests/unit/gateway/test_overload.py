@@ -40,8 +40,8 @@ def test_only_so_many_are_pending_and_each_end_makes_room() -> None:
     assert [ticket is not None for ticket in tickets] == [True, True, True, False, False]
     assert (door.guard.pending, door.guard.shed[Shed.BUSY]) == (3, 2)
     assert tickets[0] is not None
-    door.guard.accepted(tickets[0])
-    door.guard.accepted(tickets[0])
+    door.guard.accepted(tickets[0], door.guard.now())
+    door.guard.accepted(tickets[0], door.guard.now())
     assert door.guard.pending == 2
     assert door.come() is not None
 
@@ -81,7 +81,7 @@ def test_delays_lower_the_limit_also_of_those_whose_place_is_gone() -> None:
         tickets = [one for one in (door.come() for _ in range(40)) if one is not None]
         door.now += 2 * PENDING_SECONDS
         for ticket in tickets:
-            door.guard.accepted(ticket)
+            door.guard.accepted(ticket, door.guard.now())
     assert door.guard.limit < 50
 
 
@@ -92,7 +92,7 @@ def test_what_has_been_started_says_nothing_of_the_gateway() -> None:
             assert ticket is not None
             door.guard.waits(ticket)
             door.now += 0.02
-            door.guard.accepted(ticket)
+            door.guard.accepted(ticket, door.guard.now())
     assert door.guard.limit == 100
 
 
