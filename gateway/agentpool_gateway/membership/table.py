@@ -137,8 +137,10 @@ class PoolTable:
             self._offer(host)
 
     def remove(self, host: Host, now: float) -> None:
-        """A host left the membership."""
+        """A host left the membership. What it has begun it may still accept and answer: it holds nothing any
+        more by that, for nobody could be sent there."""
         self.left_at = now
+        host.connected = False
         self._forget(host)
         del self.hosts[host.id]
         self._generic.withdraw(host.id)

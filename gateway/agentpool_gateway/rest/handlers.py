@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import msgspec
 
 from agentpool_core.archive import MEDIA_TYPE, archive_bytes
-from agentpool_core.errors import AgentPoolError
 from agentpool_core.lifecycle import Tier
 from agentpool_core.shares import Shares
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.call import Ended, InvokeCall
 from agentpool_gateway.dispatch.in_flight import take_place
+from agentpool_gateway.dispatch.retry import outcome_unknown
 from agentpool_gateway.metrics import CONTENT_TYPE, Metrics
 from agentpool_gateway.rest import parsing, schemas
 from agentpool_gateway.rest.events import SlowReader, stream_events
@@ -90,7 +90,7 @@ class Handlers:
                 if type(event) is Ended:
                     answer = event
         if answer is None:
-            raise AgentPoolError("The request ended without an answer.")
+            raise outcome_unknown()
         await exchange.reply(schemas.invoke_answer(answer))
 
     async def _call(self, exchange: Exchange, entry: Entry, trace: Span | None, streamed: bool) -> InvokeCall:

@@ -12,13 +12,14 @@ from typing import Any
 import grpc.aio
 import msgspec
 
-from agentpool_core.errors import AgentPoolError, InvalidRequest, MalformedRequest, PayloadTooLarge
+from agentpool_core.errors import InvalidRequest, MalformedRequest, PayloadTooLarge
 from agentpool_core.lifecycle import Tier
 from agentpool_gateway.admission.audit import AuditLine
 from agentpool_gateway.admission.gate import Entry, Gate
 from agentpool_gateway.dispatch.call import Ended, InvokeCall, InvokeProgress, Part, ServedBy, Started
 from agentpool_gateway.dispatch.listing import ListQuery
 from agentpool_gateway.dispatch.overload import Overload
+from agentpool_gateway.dispatch.retry import outcome_unknown
 from agentpool_gateway.rest.handlers import REQUEST
 from agentpool_gateway.rest.parsing import (
     parse_idempotency_key,
@@ -68,7 +69,7 @@ class GatewayService(gateway_pb2_grpc.AgentPoolGatewayServicer):
                     if type(event) is Ended:
                         answer = event
         if answer is None:
-            raise AgentPoolError("The request ended without an answer.")
+            raise outcome_unknown()
         return gateway_pb2.InvokeResponse(
             instance_id=answer.accepted.instance_id,
             tier=answer.accepted.tier,

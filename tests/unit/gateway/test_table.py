@@ -154,6 +154,15 @@ def test_a_host_that_leaves_takes_its_routes_along() -> None:
     assert list(routes.hosts.values()) == [b]
 
 
+@pytest.mark.parametrize("tells", ["accepted", "answered"])
+def test_what_a_host_that_left_still_tells_makes_it_nobodys_owner(tells: str) -> None:
+    routes, (a, _) = table("a", "b")
+    routes.snapshot(a, status(a), [])
+    routes.remove(a, 0.0)
+    getattr(routes, tells)(a, instance("i"))
+    assert routes.owner("i") is None
+
+
 def test_only_ready_connected_hosts_that_are_not_in_quarantine_get_new_instances() -> None:
     routes, hosts = table("draining", "unready", "gone", "shy", "good")
     draining, unready, gone, shy, good = hosts
@@ -282,6 +291,22 @@ class Reports(RuleBasedStateMachine):
         host = self.hosts[at]
         self.known[host.id] = {}
         self.routes.snapshot(host, status(host, life=life), [])
+
+    @rule(at=st.integers(0, 2), name=st.sampled_from("xyz"))
+    def leave(self, at: int, name: str) -> None:
+        """Its pod's object is gone, and it still accepts what it had got; then there is another pod."""
+        gone = self.hosts[at]
+        self.known[gone.id] = {}
+        self.routes.remove(gone, 0.0)
+        self.epoch += 1
+        self.routes.accepted(gone, instance(name, self.epoch))
+        self.hosts[at] = self.routes.add(gone.member)
+        self.routes.snapshot(self.hosts[at], status(gone), [])
+
+    @invariant()
+    def owner_is_a_member(self) -> None:
+        owners = [self.routes.owner(name) for name in "xyz"]
+        assert all(owner in self.hosts for owner in owners if owner is not None)
 
     @invariant()
     def owner_is_the_highest_epoch(self) -> None:
