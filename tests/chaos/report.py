@@ -59,12 +59,17 @@ def checks(run: Run) -> list[Check]:
 
 def _unknown(run: Run) -> Check:
     at = homes(run.sent)
-    pairs = [(unknown_after(fault, run.sent), exposed(fault, run.sent, at)) for fault in run.faults]
+    counts = [(fault, unknown_after(fault, run.sent), exposed(fault, run.sent, at)) for fault in run.faults]
     total = sum(attempt.reply is Reply.UNKNOWN for one in run.sent for attempt in one.attempts)
-    inside = sum(unknown for unknown, _ in pairs)
-    held = all(unknown <= flight for unknown, flight in pairs) and total <= inside
-    detail = f"{total} attempts, {sum(flight for _, flight in pairs)} were in flight on what was killed"
-    return Check("outcome unknown, no more than in flight on what was killed", held, detail)
+    inside = sum(unknown for _, unknown, _ in counts)
+    beyond = [
+        f"; {fault.name} of {fault.pod}: {unknown} of {flight}"
+        for fault, unknown, flight in counts
+        if unknown > flight
+    ]
+    detail = f"{total} attempts, {sum(flight for *_, flight in counts)} were in flight on what was killed"
+    held = not beyond and total <= inside
+    return Check("outcome unknown, no more than in flight on what was killed", held, detail + "".join(beyond))
 
 
 def _gap_checks(run: Run) -> list[Check]:
