@@ -78,7 +78,8 @@ class Application:
         except TimeoutError:
             return Attempt(began, time.monotonic(), Reply.SILENT, "Silence"), 0.0
         except (aiohttp.ClientError, ConnectionError) as exc:
-            return Attempt(began, time.monotonic(), Reply.UNKNOWN, type(exc).__name__), 0.0
+            end = time.monotonic()
+            return Attempt(began, end, Reply.UNKNOWN, type(exc).__name__, broken=True), 0.0
         ended = time.monotonic()
         if status == 200:
             return Attempt(began, ended, Reply.ANSWERED, pod=body["pod"]), 0.0

@@ -59,6 +59,7 @@ class Attempt:
     Attributes:
         code, detail: of the error; empty when answered.
         pod: that answered; empty when none did.
+        broken: whether it ended with its connection to a gateway.
     """
 
     began: float
@@ -67,6 +68,7 @@ class Attempt:
     code: str = ""
     pod: str = ""
     detail: str = ""
+    broken: bool = False
 
 
 @dataclass(slots=True)
@@ -193,17 +195,20 @@ def homes(sent: Iterable[Sent]) -> dict[str, list[tuple[float, str]]]:
 
 
 def exposed(fault: Fault, sent: Iterable[Sent], homes_: Mapping[str, list[tuple[float, str]]]) -> int:
-    """How many attempts were in flight on what a fault killed, while it was dying."""
+    """How many attempts were in flight on what a fault killed, while it was dying, or were sent over a
+    connection of it whose end the application had not seen yet."""
 
     def was_there(project: str) -> bool:
         places = homes_.get(project, [])
         before = bisect_right(places, fault.dead, key=itemgetter(0))
         return before > 0 and places[before - 1][1] == fault.pod
 
+    def in_flight(attempt: Attempt) -> bool:
+        late = fault.shared and attempt.broken and attempt.began <= fault.dead + AFTER_DEATH_SECONDS
+        return attempt.ended >= fault.began and (attempt.began <= fault.dead or late)
+
     return sum(
-        attempt.began <= fault.dead
-        and attempt.ended >= fault.began
-        and (fault.shared or was_there(one.project))
+        in_flight(attempt) and (fault.shared or was_there(one.project))
         for one in sent
         for attempt in one.attempts
     )

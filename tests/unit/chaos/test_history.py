@@ -101,6 +101,23 @@ def test_only_what_was_on_the_killed_pod_counts_as_exposed() -> None:
     assert unknown_after(KILL, requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("attempt", "part", "want"),
+    [
+        (replace(unknown(10.25, 10.26), broken=True), "gateway", 1),
+        (replace(unknown(11.5, 11.6), broken=True), "gateway", 0),
+        (replace(unknown(10.25, 10.26), broken=True), "WARM", 0),
+        (unknown(10.25, 10.26), "gateway", 0),
+    ],
+    ids=["its connection was not known to be dead", "long after", "not to a gateway", "a gateway said so"],
+)
+def test_what_was_sent_over_a_dead_connection_counts_as_exposed(
+    attempt: Attempt, part: str, want: int
+) -> None:
+    fault = Fault("SIGKILL", part, "pod-a", 10.0, 10.2, shared=part == "gateway")
+    assert exposed(fault, [sent(1, attempt, end=End.UNKNOWN)], {}) == want
+
+
 def test_the_longest_gap_counts_from_when_a_request_was_due() -> None:
     slow = sent(1, refused(10.1, 10.2), answered(12.0, 12.5), due=10.0)
     quick = sent(2, answered(3.0, 3.1))
