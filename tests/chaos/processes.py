@@ -30,7 +30,12 @@ def of_pod(uid: str) -> list[psutil.Process]:
 
 def running(uid: str, word: str) -> list[psutil.Process]:
     """Those with a word in their command line."""
-    return [process for process in of_pod(uid) if any(word in part for part in process.cmdline())]
+    found = []
+    for process in of_pod(uid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(word in part for part in process.cmdline()):
+                found.append(process)
+    return found
 
 
 def zygote(uid: str) -> list[psutil.Process]:
