@@ -6,11 +6,31 @@ As initial metadata it is there also when the call fails: `AioRpcError.initial_m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc.aio
+
+from agentpool_proto.v1.host_pb2 import HostInvokeResponse
+from agentpool_proto.v1.types_pb2 import InvokeEvent
 
 _KEY = "agentpool-accepted"
-ACCEPTED = ((_KEY, "1"),)
-"""Initial metadata of an accepted call."""
+_ACCEPTED = ((_KEY, "1"),)
+
+
+async def answer_of(
+    events: AsyncIterator[InvokeEvent], context: grpc.aio.ServicerContext[Any, Any]
+) -> HostInvokeResponse:
+    """The answer to a unary call of which these are the events. What comes after `accepted` is asked for when
+    that it was accepted has left."""
+    response = HostInvokeResponse()
+    async for event in events:
+        if event.HasField("accepted"):
+            response.accepted.CopyFrom(event.accepted)
+            await context.send_initial_metadata(_ACCEPTED)
+        elif event.HasField("done"):
+            response.done.CopyFrom(event.done)
+    return response
 
 
 def tells_acceptance(metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:

@@ -204,7 +204,9 @@ def exposed(fault: Fault, sent: Iterable[Sent], homes_: Mapping[str, list[tuple[
         return before > 0 and places[before - 1][1] == fault.pod
 
     def in_flight(attempt: Attempt) -> bool:
-        late = fault.shared and attempt.broken and attempt.began <= fault.dead + AFTER_DEATH_SECONDS
+        late = (
+            fault.part == "gateway" and attempt.broken and attempt.began <= fault.dead + AFTER_DEATH_SECONDS
+        )
         return attempt.ended >= fault.began and (attempt.began <= fault.dead or late)
 
     return sum(

@@ -15,7 +15,7 @@ from agentpool_core.config import EffectivePool
 from agentpool_core.errors import AgentPoolError, InstanceNotFound, NotOwner
 from agentpool_core.names import Incarnation, InstanceKey
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
-from agentpool_rpc.acceptance import ACCEPTED
+from agentpool_rpc.acceptance import answer_of
 from agentpool_rpc.channels import make_server
 from agentpool_rpc.status import ErrorInterceptor
 from agentpool_rpc.tokens import CallClaims, TokenVerifier, Verb
@@ -250,14 +250,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         """The same; a host of an earlier release does not know it."""
         if not self.unary:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        response = host_pb2.HostInvokeResponse()
-        async for event in self._scripted("InvokeUnary", request, context):
-            if event.HasField("accepted"):
-                response.accepted.CopyFrom(event.accepted)
-                await context.send_initial_metadata(ACCEPTED)
-            elif event.HasField("done"):
-                response.done.CopyFrom(event.done)
-        return response
+        return await answer_of(self._scripted("InvokeUnary", request, context), context)
 
     def _scripted(
         self, method: str, request: host_pb2.HostInvokeRequest, context: Context

@@ -13,6 +13,7 @@ import grpc.aio
 import msgspec
 
 from agentpool_core.config import EffectivePool
+from agentpool_core.errors import ConcurrencyExceeded
 from agentpool_core.names import Incarnation
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
 from agentpool_rpc.channels import open_channel
@@ -100,6 +101,17 @@ class HostClient:
         except grpc.aio.AioRpcError as exc:
             raise (from_rpc_error(exc) or exc) from exc
         return reply
+
+    async def admitted(
+        self, tenant: str, project: str, body: object = "hello", seconds: float = 5.0
+    ) -> Reply:
+        """One request, as soon as there is a permit for it."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    return await self.invoke(tenant, project, body)
+                except ConcurrencyExceeded:
+                    await asyncio.sleep(0.02)
 
     async def call(self, method: str, request: Any, *, ended: Iterable[Incarnation] = ()) -> Any:
         """A unary call."""

@@ -29,7 +29,7 @@ from agentpool_core.errors import DeadlineExceeded, InstanceNotFound, InvalidReq
 from agentpool_core.lifecycle import State
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
 from agentpool_proto.v1.types_pb2 import Instance, InvokeEvent
-from agentpool_rpc.acceptance import ACCEPTED
+from agentpool_rpc.acceptance import answer_of
 from agentpool_rpc.tokens import CallClaims, TokenVerifier, Verb
 
 log = structlog.get_logger(__name__)
@@ -97,15 +97,7 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         self, request: host_pb2.HostInvokeRequest, context: Context
     ) -> host_pb2.HostInvokeResponse:
         """See host.proto."""
-        response = host_pb2.HostInvokeResponse()
-        async for event in self._requests.serve(self._call(request, context)):
-            if event.HasField("accepted"):
-                response.accepted.CopyFrom(event.accepted)
-                # Sent when this returns: the agent starts after it.
-                await context.send_initial_metadata(ACCEPTED)
-            elif event.HasField("done"):
-                response.done.CopyFrom(event.done)
-        return response
+        return await answer_of(self._requests.serve(self._call(request, context)), context)
 
     def _call(self, request: host_pb2.HostInvokeRequest, context: Context) -> Call:
         claims = self._claims(

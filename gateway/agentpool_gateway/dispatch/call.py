@@ -36,7 +36,7 @@ class InvokeCall:
         tier: wanted tier for an instance that does not exist yet.
         strong: refuse an answer from state that cannot be checked.
         timeout_seconds: until the caller gives up.
-        streamed: whether events are wanted as they come; without it there may be none of parts of the answer.
+        streamed: whether events are wanted as they come; without it parts of the answer may be left out.
         trace: its span, when its trace is kept.
     """
 

@@ -166,7 +166,7 @@ class UnaryCall(HostCall):
         except grpc.aio.AioRpcError as exc:
             self.accepted = tells_acceptance(exc.initial_metadata())
             self.again = isinstance(from_rpc_error(exc), HostTooOld)
-            self._link.unary = not self.again
+            self._link.unary &= not self.again
             self._failed(None if self.again else self._success(exc))
             raise
         except asyncio.CancelledError:

@@ -54,7 +54,6 @@ class Leasing:
         self._activate = activate
         self._ids = ids
         self._observer = observer
-        self._name = PoolName(table.config.namespace, table.config.name)
 
     async def acquire(
         self, instance_id: str, tenant_id: str, project_id: str, tier: Tier | None, confirm: bool
@@ -74,9 +73,9 @@ class Leasing:
             raise NoHost("The instance left its host at once.", retry_after_seconds=0.1)
         token, expires_at = self._fleet.links[host.id].lease(instance_id)
         held = host.instances[instance_id]
-        self._observer.lease_acquired(self._name)
+        self._observer.lease_acquired(self._table.name)
         return Lease(
-            id=ids.issue(LeaseClaims(*self._name, tenant_id, project_id, expires_at)),
+            id=ids.issue(LeaseClaims(*self._table.name, tenant_id, project_id, expires_at)),
             instance_id=instance_id,
             tier=held.tier,
             pod=host.member.pod,
@@ -91,7 +90,7 @@ class Leasing:
     def lease(self, lease_id: str) -> LeaseClaims:
         """What a lease is about; InvalidRequest when it is none of this pool."""
         claims = self._on().read(lease_id)
-        if (claims.namespace, claims.pool) != self._name:
+        if (claims.namespace, claims.pool) != self._table.name:
             raise InvalidRequest("The lease is for another pool.")
         return claims
 
@@ -99,7 +98,7 @@ class Leasing:
         """Count what was done with a lease; False when it ended too long ago."""
         counted = self._on().countable(claims)
         if counted:
-            self._observer.lease_released(self._name, report)
+            self._observer.lease_released(self._table.name, report)
         return counted
 
     def _on(self) -> LeaseIds:

@@ -222,7 +222,7 @@ class PoolManager:
         """
         tier, marks = self._ways.of(call, arrived)
         journey = self._journey(call, tier, arrived)
-        now, status, pool = asyncio.get_running_loop().time, CANCELLED, self._name()
+        now, status, pool = asyncio.get_running_loop().time, CANCELLED, self.table.name
         tenant = (*pool, call.tenant_id)
         ticket = self._overload.enter(ticket, tenant)
         self._observer.request_began(pool)
@@ -257,9 +257,6 @@ class PoolManager:
             self._observer.request_ended(pool, status, now() - arrived, marks)
             if trace is not None:
                 trace.ended(status, marks.tier)
-
-    def _name(self) -> PoolName:
-        return PoolName(self.table.config.namespace, self.table.config.name)
 
     def _check_breaker(self, call: InvokeCall, journey: Journey) -> None:
         if not call.idempotency_key:

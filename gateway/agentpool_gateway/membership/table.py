@@ -18,7 +18,7 @@ from agentpool_core.lifecycle import State, Tier
 from agentpool_core.names import Incarnation
 from agentpool_core.placement import Candidate, GenericQueue, Preference, Role, choose_shared
 from agentpool_core.shares import Shares
-from agentpool_gateway.membership.base import HostMember
+from agentpool_gateway.membership.base import HostMember, PoolName
 from agentpool_gateway.membership.flags import PoolFlags
 from agentpool_gateway.membership.placing import Placing
 from agentpool_gateway.membership.refusals import Refusals
@@ -97,6 +97,7 @@ class PoolTable:
 
     def __init__(self, config: EffectivePool, random: Random | None = None) -> None:
         self.config = config
+        self.name = PoolName(config.namespace, config.name)
         self._random = random or Random(0)  # noqa: S311  # which host is no secret
         self._preference = self._preferred()
         self.flags = PoolFlags(config)

@@ -127,13 +127,22 @@ async def test_a_host_with_slow_agents_is_asked_for_events(
         assert holder.methods == ["Invoke"] * 2
 
 
-async def test_a_break_before_it_is_accepted_goes_to_another_host_with_the_proof(
-    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
+@pytest.mark.parametrize(
+    ("accepted", "headers"), [(False, {}), (True, KEY)], ids=["before it is accepted", "after it, with a key"]
+)
+async def test_a_break_goes_to_another_host_with_the_proof(
+    tmp_path: Path,
+    keys: CallKeys,
+    pool: EffectivePool,
+    start_host: Any,
+    accepted: bool,
+    headers: dict[str, str],
 ) -> None:
     async with resident(tmp_path, keys, pool, start_host) as (holder, other, invoke):
-        holder.script = breaks(accepted=False)
-        answer = await invoke()
+        holder.script = breaks(accepted)
+        answer = await invoke(**headers)
         assert (answer.status_code, answer.json()["pod"]) == (200, other.pod)
+        assert holder.methods[-1] == "InvokeUnary"
         assert holder.incarnation in other.claims[-1].ended
 
 
@@ -145,15 +154,6 @@ async def test_a_break_after_it_was_accepted_leaves_the_outcome_unknown(
         answer = await invoke()
         assert (answer.status_code, answer.json()["code"]) == (502, "OutcomeUnknown")
         assert (holder.methods[-1], other.invoked) == ("InvokeUnary", [])
-
-
-async def test_a_break_after_it_was_accepted_is_repeated_with_a_key(
-    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
-) -> None:
-    async with resident(tmp_path, keys, pool, start_host) as (holder, other, invoke):
-        holder.script = breaks(accepted=True)
-        answer = await invoke(**KEY)
-        assert (answer.status_code, answer.json()["pod"]) == (200, other.pod)
 
 
 @pytest.mark.parametrize(
