@@ -45,12 +45,16 @@ class Requests(Protocol):
     def others_may_change(self) -> bool:
         """Whether any request that runs has not declared itself unchanged."""
 
+    def hold(self) -> None:
+        """Start no request until `resume`."""
+
     async def stop_all(self) -> list[int]:
-        """Cancel every request, start none until `resume`, and give the ids of those that had no answer
-        yet. Ends the process when a handler does not stop in time."""
+        """Cancel every request, start none until `resume`, and give the ids of those that had begun and had
+        no answer yet. Ends the process when a handler does not stop in time."""
 
     def resume(self) -> None:
-        """Start requests again, those first that came in the meantime."""
+        """Start requests again, those first that came in the meantime; not while a stopped one that may have
+        changed the state still cleans up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,8 @@ class Commits:
                 self._channel.send(failure)
             return
         self._suspects.append(failure)
+        if self.requests is not None:
+            self.requests.hold()
         self._schedule()
 
     def want_snapshot(self, *, full: bool) -> None:
@@ -193,6 +199,8 @@ class Commits:
             return False
         for failure in failures:
             self._channel.send(failure)
+        if self.requests is not None:
+            self.requests.resume()
         return True
 
     def _snapshot(self) -> dict[str, bytes]:
@@ -265,6 +273,8 @@ class Commits:
 
     def _begin_rollback(self, failures: list[Failed]) -> None:
         self._rolling_back = True
+        if self.requests is not None:
+            self.requests.hold()
         self._spawn(self._roll_back(failures))
 
     async def _roll_back(self, failures: list[Failed]) -> None:

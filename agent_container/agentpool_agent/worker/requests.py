@@ -34,7 +34,8 @@ STOP_SECONDS = 5.0
 state alone: the worker ends, and the instance comes back from its last commit."""
 
 MAX_HELD = 1024
-"""Requests that wait for a rollback to end; the host's permits keep the number far below."""
+"""Requests that wait until a failed one is known to have left no change, or is taken back; the host's permits
+keep the number far below."""
 
 MESSAGE_CHARS = 2000
 """A message of the agent's own exception is cut to this length."""
@@ -45,6 +46,8 @@ class _Running:
     frame: Handle
     task: asyncio.Task[None]
     stuck: asyncio.TimerHandle
+    begun: bool = False
+    """Whether its task had its first turn. One that is cancelled before never runs, and tells nobody."""
     unchanged: bool = False
     answered: bool = False
     stopped: bool = False
@@ -82,9 +85,10 @@ class HandlerRuns:
         self._die = die
         self._running: dict[int, _Running] = {}
         self._held: list[Handle] | None = None
+        self._stopping_all = False
 
     def start(self, frame: Handle) -> None:
-        """Begin to serve a request, or hold it while a rollback is under way."""
+        """Begin to serve a request, or hold it while the state is in doubt."""
         if self._held is not None:
             if len(self._held) < MAX_HELD:
                 self._held.append(frame)
@@ -106,8 +110,14 @@ class HandlerRuns:
         running = self._running.get(request)
         if running is None or running.answered or running.stopped:
             return
+        if not running.begun:
+            self._forget(running)
+            return
         running.stopped = True
         running.task.cancel()
+        if not running.unchanged:
+            # What came to run beside it would be taken back with it.
+            self.hold()
         running.stuck.cancel()
         running.stuck = asyncio.get_running_loop().call_later(
             STOP_SECONDS, self._die, "a handler ignored its cancellation"
@@ -117,30 +127,51 @@ class HandlerRuns:
         """See commits.Requests."""
         return any(not running.unchanged and not running.answered for running in self._running.values())
 
+    def hold(self) -> None:
+        """See commits.Requests."""
+        if self._held is None:
+            self._held = []
+
     async def stop_all(self) -> list[int]:
         """See commits.Requests."""
-        self._held = []
+        self._stopping_all = True
         stopped: list[int] = []
-        for request, running in self._running.items():
+        early: list[Handle] = []
+        for request, running in list(self._running.items()):
+            if not running.begun:
+                self._forget(running)
+                early.append(running.frame)
+                continue
             if not running.answered and not running.stopped:
                 stopped.append(request)
             running.stopped = True
             running.task.cancel()
+        self._held = [*early, *(self._held or [])]
         tasks = [running.task for running in self._running.values()]
         if tasks:
             _, pending = await asyncio.wait(tasks, timeout=STOP_SECONDS)
             if pending:
                 self._die("a handler ignored its cancellation")
+        self._stopping_all = False
         return stopped
 
     def resume(self) -> None:
         """See commits.Requests."""
+        if any(running.stopped and not running.unchanged for running in self._running.values()):
+            return
         held, self._held = self._held or [], None
         for frame in held:
             self.start(frame)
 
+    def _forget(self, running: _Running) -> None:
+        """A request of which nothing ran."""
+        running.task.cancel()
+        running.stuck.cancel()
+        del self._running[running.frame.id]
+
     async def _serve(self, frame: Handle) -> None:
         running = self._running[frame.id]
+        running.begun = True
         serving.set(frame.id)
         failure: AgentPoolError | None = None
         cancelled = False
@@ -160,7 +191,7 @@ class HandlerRuns:
         self._report(running, failure, cancelled=cancelled)
 
     def _report(self, running: _Running, failure: AgentPoolError | None, *, cancelled: bool) -> None:
-        if self._held is not None and running.stopped:
+        if self._stopping_all:
             return
         if cancelled or running.stopped:
             self._commits.fail(None, unchanged=running.unchanged)
@@ -194,7 +225,8 @@ class HandlerRuns:
         frame = running.frame
 
         def unchanged() -> None:
-            running.unchanged = True
+            # Once stopped it is in doubt, and others wait until the state was looked at.
+            running.unchanged = running.unchanged or not running.stopped
 
         request = Request(str(frame.id), frame.body, frame.deadline_seconds)
         events = self._agent.handle(request, RequestContext(self._context, unchanged, running.spans))

@@ -62,6 +62,9 @@ class FakeRequests:
     def others_may_change(self) -> bool:
         return bool(self.running)
 
+    def hold(self) -> None:
+        return
+
     async def stop_all(self) -> list[int]:
         stopped, self.running = self.running, []
         return stopped
