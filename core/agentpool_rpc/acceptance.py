@@ -6,28 +6,26 @@ As initial metadata it is there also when the call fails: `AioRpcError.initial_m
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
-
-import grpc.aio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from agentpool_proto.v1.host_pb2 import HostInvokeResponse
 from agentpool_proto.v1.types_pb2 import InvokeEvent
 
 _KEY = "agentpool-accepted"
-_ACCEPTED = ((_KEY, "1"),)
+ACCEPTED = ((_KEY, "1"),)
+"""The metadata that tell it."""
 
 
 async def answer_of(
-    events: AsyncIterator[InvokeEvent], context: grpc.aio.ServicerContext[Any, Any]
+    events: AsyncIterator[InvokeEvent], tell: Callable[[], Awaitable[object]]
 ) -> HostInvokeResponse:
-    """The answer to a unary call of which these are the events. What comes after `accepted` is asked for when
-    that it was accepted has left."""
+    """The answer to a request of which these are the events. What comes after `accepted` is asked for when
+    `tell` is done: that it was accepted has left."""
     response = HostInvokeResponse()
     async for event in events:
         if event.HasField("accepted"):
             response.accepted.CopyFrom(event.accepted)
-            await context.send_initial_metadata(_ACCEPTED)
+            await tell()
         elif event.HasField("done"):
             response.done.CopyFrom(event.done)
     return response

@@ -78,6 +78,12 @@ def from_rpc_error(error: EndedCall) -> AgentPoolError | None:
     return None
 
 
+def grpc_code(status: bytes) -> tuple[grpc.StatusCode, str]:
+    """The code and the message of a serialized `google.rpc.Status`."""
+    parsed = Status.FromString(status)
+    return grpc.StatusCode[Code.Name(parsed.code)], parsed.message
+
+
 def from_status(status: Status) -> AgentPoolError | None:
     """The error in a `google.rpc.Status`, or None when it is not one of ours."""
     info: ErrorInfo | None = None

@@ -44,6 +44,7 @@ from agentpool_rpc.leases import LeaseIds
 from agentpool_rpc.logs import configure_logs
 from agentpool_rpc.tokens import TokenSigner
 from agentpool_rpc.tracing import Tracing, tracing_of
+from agentpool_rpc.yielding import yielding
 
 if TYPE_CHECKING:
     from agentpool_gateway.kube.cluster import Cluster
@@ -151,13 +152,14 @@ class Gateway:
         await rpc.show_health(False)
         await rpc.start()
         log.info("gateway_started", http=_shown(listener), grpc_port=rpc_port)
+        giving_way = asyncio.create_task(yielding(), name="yielding")
         try:
             await self._serve(rpc, [*watching, serving])
             await self._shut_down(http, rpc, serving)
         finally:
-            for task in watching:
+            for task in (*watching, giving_way):
                 task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
+            await asyncio.gather(*watching, giving_way, return_exceptions=True)
             if self._cluster is not None:
                 await self._cluster.close()
             if self._tracing is not None:

@@ -54,6 +54,7 @@ from agentpool_rpc.channels import ByName, make_server
 from agentpool_rpc.status import ErrorInterceptor
 from agentpool_rpc.tokens import TokenVerifier
 from agentpool_rpc.tracing import Tracing
+from agentpool_rpc.yielding import yielding
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +121,7 @@ class HostServer:
         self.upkeep = Upkeep(
             host, self.evictions, self.operations, self.recoveries, self.revivals, refreshes, flags
         )
-        service = AgentHostService(
+        self._service = AgentHostService(
             host,
             self._verifier,
             Requests(host, activations, self.one_shots, self.tracing),
@@ -135,7 +136,7 @@ class HostServer:
             self._host_changed,
         )
         named: Any = ByName(self._server)
-        host_pb2_grpc.add_AgentHostServicer_to_server(service, named)
+        host_pb2_grpc.add_AgentHostServicer_to_server(self._service, named)
 
     def _around(self) -> Surroundings:
         host = self.host
@@ -293,7 +294,9 @@ class HostServer:
 
     async def run(self) -> None:
         """Serve until stopped, then drain and end."""
-        upkeep = asyncio.get_running_loop().create_task(self.upkeep.run(self._host_changed), name="upkeep")
+        loop = asyncio.get_running_loop()
+        upkeep = loop.create_task(self.upkeep.run(self._host_changed), name="upkeep")
+        giving_way = loop.create_task(yielding(), name="yielding")
         upkeep.add_done_callback(lambda _: self.stop())
         try:
             # As long as the process is to live.
@@ -304,7 +307,9 @@ class HostServer:
         finally:
             failed = upkeep.done()
             upkeep.cancel()
+            giving_way.cancel()
             self.hub.close()
+            self._service.many.close()
             await self._server.stop(STOP_SECONDS)
             self.host.nursery.close()
             if self.host.store is not None:
