@@ -150,5 +150,10 @@ class _ManyCall:
                 batch.outcomes.append(outcome)
             if not self._outcomes:
                 self._something.clear()
-            await self._context.write(batch)
+            try:
+                await self._context.write(batch)
+            except Exception as exc:
+                # gRPC raises what it likes when the gateway is gone before it has said so.
+                log.warning("call_broke", reason=f"{type(exc).__name__}: {exc}")
+                return
             left.set()

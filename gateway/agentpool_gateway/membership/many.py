@@ -104,7 +104,8 @@ class ManyCall:
 
     def takes(self, request: HostInvokeRequest, instance_id: str) -> bool:
         """Whether a request should be asked this way."""
-        if not self.known or self._closing or len(self._pending) >= MAX_PENDING:
+        # While nothing can be written, what waits outlives the requests whose time is over.
+        if not self.known or self._closing or max(len(self._pending), len(self._waiting)) >= MAX_PENDING:
             return False
         return len(request.input) <= SMALL_BYTES and instance_id not in self._large
 

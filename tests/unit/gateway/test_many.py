@@ -253,7 +253,16 @@ async def test_no_more_wait_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> 
     asked = [bench.ask(), bench.ask()]
     assert not bench.many.takes(HostInvokeRequest(), INSTANCE)
     asked[0].cancel()
+    call = await bench.sent(2)
     assert bench.many.takes(HostInvokeRequest(), INSTANCE)
+    # Nor do those pile up that were given up before they could be written.
+    call.open.clear()
+    for _ in range(3):
+        bench.ask().cancel()
+        await asyncio.sleep(0)
+    assert not bench.many.takes(HostInvokeRequest(), INSTANCE)
+    call.open.set()
+    await eventually(lambda: bench.many.takes(HostInvokeRequest(), INSTANCE), 5)
     await bench.many.close(0)
 
 
