@@ -26,11 +26,12 @@ from agentpool_agent.host.views import entry_view, record_view
 from agentpool_agent.host.watch import WatchHub
 from agentpool_agent.store import KeptFlags
 from agentpool_core.config import EffectivePool
-from agentpool_core.errors import DeadlineExceeded, InstanceNotFound, InvalidRequest
+from agentpool_core.errors import AgentPoolError, DeadlineExceeded, InstanceNotFound, InvalidRequest
 from agentpool_core.lifecycle import State
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
 from agentpool_proto.v1.types_pb2 import Instance, InvokeEvent
 from agentpool_rpc.acceptance import ACCEPTED, answer_of
+from agentpool_rpc.status import abort
 from agentpool_rpc.tokens import CallClaims, TokenVerifier, Verb
 
 log = structlog.get_logger(__name__)
@@ -109,6 +110,10 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
 
     async def InvokeMany(self, _: object, context: Context) -> None:
         """See host.proto."""
+        try:
+            self._claims(context, Verb.INVOKE)
+        except AgentPoolError as exc:
+            await abort(context, exc)
         await self.many.serve(context)
 
     def _call(self, request: host_pb2.HostInvokeRequest, context: Context) -> Call:

@@ -26,7 +26,7 @@ from agentpool_proto.v1.host_pb2 import (
     NumberedRequest,
 )
 from agentpool_rpc.acceptance import ACCEPTED
-from agentpool_rpc.status import TRAILER, grpc_code
+from agentpool_rpc.status import TRAILER, grpc_code, status_of
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class ManyCall:
         self._waiting.append(asked)
         self._something.set()
         if self._task is None:
-            self._task = loop.create_task(self._run(), name="many")
+            self._task = loop.create_task(self._run(authorization), name="many")
         return asked
 
     def forget(self, asked: Asked) -> None:
@@ -137,15 +137,15 @@ class ManyCall:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _run(self) -> None:
-        call = self._stub.InvokeMany()
+    async def _run(self, authorization: str) -> None:
+        call = self._stub.InvokeMany(metadata=(("authorization", authorization),))
         writing = asyncio.get_running_loop().create_task(self._write(call))
-        code, details = grpc.StatusCode.UNAVAILABLE, "The host ended the call."
+        code, details, status = grpc.StatusCode.UNAVAILABLE, "The host ended the call.", b""
         try:
             while isinstance(batch := await call.read(), InvokeManyResponse):
                 self._took(batch)
         except AioRpcError as exc:
-            code, details = exc.code(), exc.details() or details
+            code, details, status = exc.code(), exc.details() or details, status_of(exc)
             self.known = code is not grpc.StatusCode.UNIMPLEMENTED
         except asyncio.CancelledError:
             # The channel was closed under it; what its host told last may not have come.
@@ -155,17 +155,17 @@ class ManyCall:
         finally:
             writing.cancel()
             call.cancel()
-            self._broke(code, details)
+            self._broke(code, details, status)
             # Who asks from here on begins a new call.
             self._task = None
             await asyncio.wait([writing])
 
-    def _broke(self, code: grpc.StatusCode, details: str) -> None:
+    def _broke(self, code: grpc.StatusCode, details: str, status: bytes) -> None:
         pending, self._pending = self._pending, {}
         self._waiting.clear()
         self._cancelled.clear()
         for asked in pending.values():
-            asked.failed(code, details)
+            asked.failed(code, details, status)
 
     async def _write(self, call: Any) -> None:
         try:

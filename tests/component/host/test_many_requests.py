@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc.aio
 import msgspec
+import pytest
 from google.rpc.status_pb2 import Status
 
 from agentpool_core.names import InstanceKey
@@ -17,7 +18,7 @@ from agentpool_proto.v1.host_pb2 import (
     InvokeManyResponse,
     NumberedRequest,
 )
-from agentpool_rpc.status import from_status
+from agentpool_rpc.status import from_rpc_error, from_status
 from support.hosts import COUNTER, FAULTY, HostPod, host_pod, pool_config
 
 
@@ -27,7 +28,7 @@ class Many:
     def __init__(self, pod: HostPod, authorization: str | None = None) -> None:
         ((_, token),) = pod.client.metadata()
         self.authorization = authorization or token
-        self.call: Any = pod.client.stub.InvokeMany()
+        self.call: Any = pod.client.stub.InvokeMany(metadata=pod.client.metadata())
         self.accepted: list[int] = []
         self.outcomes: dict[int, object] = {}
         self._last = 0
@@ -126,6 +127,12 @@ async def test_each_message_needs_a_token_of_a_gateway() -> None:
             many = Many(pod, token)
             await many.ask(("p", "add"))
             assert await many.until(1) == {1: code}
+            refused = pod.client.stub.InvokeMany(metadata=(("authorization", token),))
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await refused.read()
+            error = from_rpc_error(raised.value)
+            assert error is not None
+            assert error.code == code
         assert (await pod.client.invoke("t", "p", "get")).output == 0
 
 

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from agentpool_core.errors import InstanceCrashed
+from agentpool_core.errors import InstanceCrashed, Unauthenticated
 from agentpool_gateway.membership import many
 from agentpool_gateway.membership.many import Asked, ManyCall
 from agentpool_proto.v1.host_pb2 import (
@@ -23,7 +23,7 @@ from agentpool_proto.v1.host_pb2 import (
 )
 from agentpool_proto.v1.types_pb2 import Accepted, Done
 from agentpool_rpc.acceptance import tells_acceptance
-from agentpool_rpc.status import from_rpc_error, to_status
+from agentpool_rpc.status import TRAILER, from_rpc_error, to_status
 from support.waiting import eventually
 
 INSTANCE = "inst-1"
@@ -91,10 +91,12 @@ class Bench:
 
     def __init__(self) -> None:
         self.calls: list[FakeCall] = []
+        self.tokens: list[str] = []
         self.many = ManyCall(self)
 
-    def InvokeMany(self) -> FakeCall:  # the name is the protocol's
+    def InvokeMany(self, metadata: tuple[tuple[str, str], ...]) -> FakeCall:  # the name is the protocol's
         """See host.proto."""
+        self.tokens += [value for _, value in metadata]
         self.calls.append(FakeCall())
         return self.calls[-1]
 
@@ -190,6 +192,16 @@ async def test_the_end_of_the_call_is_a_break_for_each_and_the_next_makes_a_new_
     (await bench.sent(3)).answers(3)
     assert (await again).done.output == b"1"
     assert len(bench.calls) == 2
+
+
+async def test_a_call_that_is_refused_is_refused_to_each() -> None:
+    bench = Bench()
+    asked = bench.ask(token="Bearer old")
+    status = to_status(Unauthenticated("Another host.")).SerializeToString()
+    code, trailing = grpc.StatusCode.UNAUTHENTICATED, Metadata((TRAILER, status))
+    (await bench.sent(1)).ends(AioRpcError(code, Metadata(), trailing, "Another host."))
+    assert isinstance(from_rpc_error(await error_of(asked)), Unauthenticated)
+    assert bench.tokens == ["Bearer old"]
 
 
 async def test_a_host_that_does_not_know_the_method_is_not_asked_this_way_again() -> None:
