@@ -234,6 +234,14 @@ class HostPod:
         await self.host.wait()
         return ended
 
+    async def lose_zygote(self) -> None:
+        """SIGKILL the zygote, in a pod whose containers are not started again."""
+        assert self.zygote is not None
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self.zygote.kill()
+        await self.zygote.wait()
+
     async def drain_host(self, seconds: float = END_SECONDS) -> int:
         """SIGTERM the host and wait for its end; its exit status."""
         assert self.host is not None

@@ -20,7 +20,7 @@ import structlog
 
 from agentpool_agent.host.worker import Budget, WorkerChannel
 from agentpool_agent.wire import nursery as wire
-from agentpool_core.errors import AgentCreationFailed, Unavailable
+from agentpool_core.errors import AgentCreationFailed, AgentPoolError, NoWorkers
 from agentpool_core.recovery import Cause
 
 log = structlog.get_logger(__name__)
@@ -99,7 +99,7 @@ class Nursery:
     async def take(self, *, forked_now: bool = False) -> WorkerChannel:
         """A worker, from the spares or forked now, or in any case now; the caller bounds the wait.
 
-        Raises Unavailable when there is no zygote, AgentCreationFailed when it cannot import the agent.
+        Raises NoWorkers when there is no zygote, AgentCreationFailed when it cannot import the agent.
         """
         while self._spares and not forked_now:
             worker = self._spares.popleft()
@@ -107,7 +107,7 @@ class Nursery:
                 self._refill_soon()
                 return worker
         if self._link is None or self.hello is None:
-            raise Unavailable(self.problem, retry_after_seconds=1.0)
+            raise _refusal(self.problem)
         future: asyncio.Future[WorkerChannel] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self._ask()
@@ -295,7 +295,7 @@ class Nursery:
         workers, self._workers = list(self._workers.values()), {}
         for worker in workers:
             worker.end("the zygote ended", Cause.HOST_LOST)
-        error = (AgentCreationFailed if "import" in problem else Unavailable)(problem)
+        error = _refusal(problem)
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -303,3 +303,9 @@ class Nursery:
         if self._listener is not None:
             loop.add_reader(self._listener.fileno(), self._accept)
         self._on_change()
+
+
+def _refusal(problem: str) -> AgentPoolError:
+    if "import" in problem:
+        return AgentCreationFailed(problem)
+    return NoWorkers(problem, retry_after_seconds=1.0)

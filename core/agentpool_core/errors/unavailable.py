@@ -61,6 +61,12 @@ class Draining(Unavailable):
     code = "Draining"
 
 
+class NoWorkers(Unavailable):
+    """The process that makes the host's workers is gone; instances can start on other hosts."""
+
+    code = "NoWorkers"
+
+
 class NotConfigured(Unavailable):
     """The host has no configuration of the pool yet."""
 

@@ -25,6 +25,7 @@ from agentpool_core.errors import (
     NotAllowed,
     NotConfigured,
     NotOwner,
+    NoWorkers,
     OutcomeUnknown,
     OwnershipLost,
     PodTaken,
@@ -179,7 +180,7 @@ def _after_not_owner(attempt: Attempt, failure: NotOwner) -> Next:
 
 def _after_refusal(attempt: Attempt, failure: AgentPoolError) -> Next:
     patience = OWNER_SECONDS
-    if isinstance(failure, Draining | PodTaken | NotConfigured):
+    if isinstance(failure, Draining | PodTaken | NotConfigured | NoWorkers):
         step = Step.ELSEWHERE if attempt.others else Step.WAIT
     elif isinstance(failure, HostTooOld | HostOverloaded) and attempt.others and not attempt.sticky:
         step = Step.ELSEWHERE

@@ -74,6 +74,7 @@ _PLACE: Problems = (
     errors.NotOwner,
     errors.Draining,
     errors.NotConfigured,
+    errors.NoWorkers,
     errors.StoreUnavailable,
     errors.StoreDataLost,
     errors.AgentCreationFailed,

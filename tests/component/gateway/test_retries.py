@@ -214,6 +214,7 @@ async def test_an_unknown_living_owner_is_waited_for_until_the_deadline(
         errors.Draining("drains"),
         errors.PodTaken("taken"),
         errors.NotConfigured("new"),
+        errors.NoWorkers("gone"),
         errors.PoolExhausted("full"),
     ],
     ids=lambda one: one.code,

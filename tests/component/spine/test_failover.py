@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import pytest
+
 from support.cluster_spine import ClusterSpine, cluster_spine
 from support.hosts import COUNTER, HostPod, pool_config
 from support.spine import Spine, running_spine
@@ -52,6 +54,17 @@ async def test_warm_instances_of_a_killed_host_answer_elsewhere() -> None:
         assert not traffic.refused
         assert traffic.gap < GENEROUS_SECONDS
         report(f"WARM, host killed: gap {traffic.gap:.2f} s")
+
+
+@pytest.mark.parametrize(("tier", "generic"), [("WARM", 0), ("COLD", 2)])
+async def test_a_pod_that_lost_its_zygote_is_left_at_once(tier: str, generic: int) -> None:
+    async with running_spine(CONFIG, hosts=2, generic=generic) as spine:
+        taught = await spine.answer("p", "add", tier=tier)
+        await spine.pod(taught["pod"]).lose_zygote()
+        # Its host lives on, and owns the instance until it is asked for it.
+        found = await spine.answer("p", "add", tier=tier)
+        assert (found["output"], found["tier"]) == (2, tier)
+        assert found["pod"] != taught["pod"]
 
 
 async def test_a_hot_instance_of_a_killed_pod_answers_from_a_waiting_one() -> None:

@@ -118,6 +118,9 @@ CASES = [
     ),
     ("a draining host is left", Attempt(DRAINING, others=True), Step.ELSEWHERE, ""),
     ("a taken pod is left", Attempt(errors.PodTaken("taken"), others=True), Step.ELSEWHERE, ""),
+    ("a host without workers is left", Attempt(errors.NoWorkers("gone"), others=True), Step.ELSEWHERE, ""),
+    ("its owner too", Attempt(errors.NoWorkers("gone"), others=True, sticky=True), Step.ELSEWHERE, ""),
+    ("the last one is waited for", Attempt(errors.NoWorkers("gone")), Step.WAIT, ""),
     ("the last draining host is waited for", Attempt(DRAINING), Step.WAIT, ""),
     (
         "pods that were all taken are an exhausted pool",
