@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -111,7 +112,12 @@ class _ManyCall:
             return
         loop = asyncio.get_running_loop()
         for one in batch.requests:
-            self._tasks[one.number] = loop.create_task(self._answer(one, claims))
+            task = self._tasks[one.number] = loop.create_task(self._answer(one, claims))
+            # Also of a task that is cancelled before its first turn, of which nothing runs.
+            task.add_done_callback(partial(self._ended, one.number))
+
+    def _ended(self, number: int, _: asyncio.Task[None]) -> None:
+        self._tasks.pop(number, None)
 
     async def _answer(self, one: NumberedRequest, claims: CallClaims) -> None:
         number = one.number
@@ -125,8 +131,6 @@ class _ManyCall:
         except Exception:
             log.exception("call_failed")
             self._fail(number, AgentPoolError("The component failed on this call."))
-        finally:
-            self._tasks.pop(number, None)
 
     def _fail(self, number: int, error: AgentPoolError) -> None:
         self._outcomes.append(NumberedOutcome(number=number, failure=to_status(error).SerializeToString()))
