@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a host tells that it has accepted the request of a unary call, which has no events to tell it by.
+"""How a host tells that it has accepted the request of a unary call, which has no events to tell it by, and
+that it takes a call for many.
 
 As initial metadata it is there also when the call fails: `AioRpcError.initial_metadata()` has what had come.
 """

@@ -26,7 +26,7 @@ from agentpool_proto.v1.host_pb2 import (
     NumberedRequest,
 )
 from agentpool_proto.v1.types_pb2 import InvokeEvent
-from agentpool_rpc.acceptance import answer_of
+from agentpool_rpc.acceptance import ACCEPTED, answer_of
 from agentpool_rpc.cancellation import before
 from agentpool_rpc.status import to_status
 from agentpool_rpc.tokens import CallClaims
@@ -56,7 +56,9 @@ class ManyCalls:
         self._closing = asyncio.Event()
 
     async def serve(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """One call, until its gateway ends it or the host does."""
+        """One call, until its gateway ends it or the host does. It is taken: that is told before anything is
+        read."""
+        await context.send_initial_metadata(ACCEPTED)
         await before(self._closing, _ManyCall(self._serve, self._claims, context).run())
 
     def close(self) -> None:

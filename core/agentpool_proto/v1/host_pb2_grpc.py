@@ -145,7 +145,8 @@ class AgentHostServicer:
 
     def InvokeMany(self, request_iterator, context):
         """The same for many requests over one call, at the least cost for small ones. The caller numbers them. A request
-        whose number is not among the accepted when the call breaks had no effect. The host ends the call when it ends.
+        whose number is not among the accepted when the call breaks had no effect. Initial metadata as above tell that the
+        host takes the call; nothing is to be sent before. The host ends the call when it ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

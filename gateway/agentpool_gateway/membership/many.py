@@ -25,7 +25,7 @@ from agentpool_proto.v1.host_pb2 import (
     NumberedOutcome,
     NumberedRequest,
 )
-from agentpool_rpc.acceptance import ACCEPTED
+from agentpool_rpc.acceptance import ACCEPTED, tells_acceptance
 from agentpool_rpc.status import TRAILER, grpc_code, status_of
 
 log = structlog.get_logger(__name__)
@@ -169,6 +169,9 @@ class ManyCall:
 
     async def _write(self, call: Any) -> None:
         try:
+            # What is written to a call that the host does not take may end it before it says why.
+            if not tells_acceptance(await call.initial_metadata()):
+                return
             while True:
                 await self._something.wait()
                 await call.write(self._batch())

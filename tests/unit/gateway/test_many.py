@@ -22,7 +22,7 @@ from agentpool_proto.v1.host_pb2 import (
     NumberedOutcome,
 )
 from agentpool_proto.v1.types_pb2 import Accepted, Done
-from agentpool_rpc.acceptance import tells_acceptance
+from agentpool_rpc.acceptance import ACCEPTED, tells_acceptance
 from agentpool_rpc.status import TRAILER, from_rpc_error, to_status
 from support.waiting import eventually
 
@@ -37,7 +37,12 @@ class FakeCall:
         self.open = asyncio.Event()
         self.open.set()
         self.cancelled = False
+        self.taken = True
         self._answers: asyncio.Queue[InvokeManyResponse | BaseException | None] = asyncio.Queue(100)
+
+    async def initial_metadata(self) -> Metadata:
+        """The host takes the call, or does not."""
+        return Metadata(*ACCEPTED) if self.taken else Metadata()
 
     async def write(self, batch: InvokeManyRequest) -> None:
         """It arrives, unless the connection is full."""
@@ -91,6 +96,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.calls: list[FakeCall] = []
+        self.taken = True
         self.tokens: list[str] = []
         self.many = ManyCall(self)
 
@@ -98,6 +104,7 @@ class Bench:
         """See host.proto."""
         self.tokens += [value for _, value in metadata]
         self.calls.append(FakeCall())
+        self.calls[-1].taken = self.taken
         return self.calls[-1]
 
     def ask(self, *, token: str = "Bearer a", seconds: float = 5.0) -> Asked:
@@ -206,8 +213,12 @@ async def test_a_call_that_is_refused_is_refused_to_each() -> None:
 
 async def test_a_host_that_does_not_know_the_method_is_not_asked_this_way_again() -> None:
     bench = Bench()
+    bench.taken = False
     asked = bench.ask()
-    (await bench.sent(1)).ends(broken(grpc.StatusCode.UNIMPLEMENTED))
+    call = await bench.sent()
+    await asyncio.sleep(0.01)
+    assert not call.sent, "what is written could hide why the call ends"
+    call.ends(broken(grpc.StatusCode.UNIMPLEMENTED))
     assert (await error_of(asked)).code() is grpc.StatusCode.UNIMPLEMENTED
     assert not bench.many.takes(HostInvokeRequest(), INSTANCE)
 
