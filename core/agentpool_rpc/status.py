@@ -65,30 +65,17 @@ class EndedCall(Protocol):
     def trailing_metadata(self) -> Any: ...
 
 
-def status_of(error: EndedCall) -> bytes:
-    """The serialized `google.rpc.Status` that the other side sent; empty without one."""
-    trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
-    for key, value in trailers:
-        if key == TRAILER and isinstance(value, bytes):
-            return value
-    return b""
-
-
 def from_rpc_error(error: EndedCall) -> AgentPoolError | None:
     """The error that the other side sent, HostTooOld when it does not know the method, or None when the call
     ended for a reason of transport."""
-    if status := status_of(error):
-        return from_status(Status.FromString(status))
+    trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
+    for key, value in trailers:
+        if key == TRAILER and isinstance(value, bytes):
+            return from_status(Status.FromString(value))
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         # gRPC itself says this of a method that the other side does not have; nothing was done.
         return HostTooOld("The host runs an earlier release, which does not know this operation.")
     return None
-
-
-def grpc_code(status: bytes) -> tuple[grpc.StatusCode, str]:
-    """The code and the message of a serialized `google.rpc.Status`."""
-    parsed = Status.FromString(status)
-    return grpc.StatusCode[Code.Name(parsed.code)], parsed.message
 
 
 def from_status(status: Status) -> AgentPoolError | None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from agentpool_agent.host.many import ManyCalls
 from agentpool_core.config import EffectivePool
 from agentpool_core.errors import AgentPoolError, InstanceNotFound, NotOwner
 from agentpool_core.names import Incarnation, InstanceKey
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
-from agentpool_rpc.acceptance import ACCEPTED, answer_of
+from agentpool_rpc.acceptance import answer_of
 from agentpool_rpc.channels import make_server
 from agentpool_rpc.status import ErrorInterceptor
 from agentpool_rpc.tokens import CallClaims, TokenVerifier, Verb
@@ -75,7 +74,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         script: what a request does; tests replace it.
         refuse: raised by every call but Watch, when set.
         invoked: requests that came in, in order; `methods`: by which they came.
-        unary: whether it knows InvokeUnary; `many`: InvokeMany.
+        unary: whether it knows InvokeUnary.
         archive: what Export sends, in parts; None breaks the call off.
         imported: what Import was given.
     """
@@ -115,7 +114,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
             capacity=50,
             counters=host_pb2.HostCounters(),
         )
-        self.address, self.port, self.silent, self.unary, self.many = "", 0, False, True, True
+        self.address, self.port, self.silent, self.unary = "", 0, False, True
         self._verifier = verifier
         self._watchers: set[asyncio.Queue[host_pb2.WatchDelta]] = set()
         self._server: grpc.aio.Server | None = None
@@ -213,16 +212,8 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         instance: Callable[[], str] | None = None,
     ) -> None:
         metadata = dict(context.invocation_metadata() or ())
-        self._verified(str(metadata.get("authorization")), verb, audience, instance)
-
-    def _verified(
-        self,
-        authorization: str,
-        verb: Verb,
-        audience: str | None = None,
-        instance: Callable[[], str] | None = None,
-    ) -> None:
-        claims = self._verifier.verify(authorization, audience or str(self.incarnation), verb, instance)
+        authorization = metadata.get("authorization")
+        claims = self._verifier.verify(str(authorization), audience or str(self.incarnation), verb, instance)
         self.claims.append(claims)
         self.calls.append(str(verb))
         if self.refuse is not None and verb is not Verb.WATCH:
@@ -259,28 +250,7 @@ class FakeHost(host_pb2_grpc.AgentHostServicer):
         """The same; a host of an earlier release does not know it."""
         if not self.unary:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        return await answer_of(
-            self._scripted("InvokeUnary", request, context), lambda: context.send_initial_metadata(ACCEPTED)
-        )
-
-    async def InvokeMany(self, _: object, context: Context) -> None:
-        """The same for many over one call, by the host's own code."""
-        if not self.many:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-
-        def claims_of(authorization: str) -> CallClaims:
-            self._verified(authorization, Verb.INVOKE)
-            return self.claims[-1]
-
-        async def events(
-            request: host_pb2.HostInvokeRequest, _: CallClaims, seconds: float
-        ) -> AsyncGenerator[types_pb2.InvokeEvent, None]:
-            self.invoked.append(request)
-            self.methods.append("InvokeMany")
-            async for event in self.script(self, request, context):
-                yield event
-
-        await ManyCalls(events, claims_of).serve(context)
+        return await answer_of(self._scripted("InvokeUnary", request, context), context)
 
     def _scripted(
         self, method: str, request: host_pb2.HostInvokeRequest, context: Context

@@ -8,7 +8,7 @@ Nothing of a request takes effect before `accepted` has left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -123,7 +123,7 @@ class Requests:
             call.trace = span
             tracing.whose(span, call.request.tenant_id, call.request.project_id)
 
-    async def serve(self, call: Call) -> AsyncGenerator[InvokeEvent, None]:
+    async def serve(self, call: Call) -> AsyncIterator[InvokeEvent]:
         """The events of a request; raises what it failed with."""
         status = CANCELLED
         self._host.meter.arrived(call.arrived)

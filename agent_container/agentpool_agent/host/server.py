@@ -121,7 +121,7 @@ class HostServer:
         self.upkeep = Upkeep(
             host, self.evictions, self.operations, self.recoveries, self.revivals, refreshes, flags
         )
-        self._service = AgentHostService(
+        service = AgentHostService(
             host,
             self._verifier,
             Requests(host, activations, self.one_shots, self.tracing),
@@ -136,7 +136,7 @@ class HostServer:
             self._host_changed,
         )
         named: Any = ByName(self._server)
-        host_pb2_grpc.add_AgentHostServicer_to_server(self._service, named)
+        host_pb2_grpc.add_AgentHostServicer_to_server(service, named)
 
     def _around(self) -> Surroundings:
         host = self.host
@@ -309,7 +309,6 @@ class HostServer:
             upkeep.cancel()
             giving_way.cancel()
             self.hub.close()
-            self._service.many.close()
             await self._server.stop(STOP_SECONDS)
             self.host.nursery.close()
             if self.host.store is not None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -16,7 +16,6 @@ from agentpool_agent.host.archive import Archives, chunks
 from agentpool_agent.host.flags import HostFlags
 from agentpool_agent.host.invoke import Call, Requests, check_identity, tier_of
 from agentpool_agent.host.leased import check_leased
-from agentpool_agent.host.many import ManyCalls
 from agentpool_agent.host.moving import Change, Moves
 from agentpool_agent.host.operations import Operations
 from agentpool_agent.host.state import Host
@@ -26,12 +25,11 @@ from agentpool_agent.host.views import entry_view, record_view
 from agentpool_agent.host.watch import WatchHub
 from agentpool_agent.store import KeptFlags
 from agentpool_core.config import EffectivePool
-from agentpool_core.errors import AgentPoolError, DeadlineExceeded, InstanceNotFound, InvalidRequest
+from agentpool_core.errors import DeadlineExceeded, InstanceNotFound, InvalidRequest
 from agentpool_core.lifecycle import State
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
 from agentpool_proto.v1.types_pb2 import Instance, InvokeEvent
-from agentpool_rpc.acceptance import ACCEPTED, answer_of
-from agentpool_rpc.status import abort
+from agentpool_rpc.acceptance import answer_of
 from agentpool_rpc.tokens import CallClaims, TokenVerifier, Verb
 
 log = structlog.get_logger(__name__)
@@ -65,7 +63,6 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         self._host = host
         self._verifier = verifier
         self._requests = requests
-        self.many = ManyCalls(self._events, lambda token: self._verified(token, Verb.INVOKE))
         self._activations = activations
         self._operations = operations
         self._moves = moves
@@ -82,11 +79,6 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 authorization = str(value)
-        return self._verified(authorization, verb, instance)
-
-    def _verified(
-        self, authorization: str | None, verb: Verb, instance: Callable[[], str] | None = None
-    ) -> CallClaims:
         # A watcher learns the incarnation from the first event; the pod's UID is what it knows before.
         audience = self._host.incarnation.pod_uid if verb is Verb.WATCH else self._audience
         claims = self._verifier.verify(authorization, audience, verb, instance)
@@ -105,16 +97,7 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         self, request: host_pb2.HostInvokeRequest, context: Context
     ) -> host_pb2.HostInvokeResponse:
         """See host.proto."""
-        events = self._requests.serve(self._call(request, context))
-        return await answer_of(events, lambda: context.send_initial_metadata(ACCEPTED))
-
-    async def InvokeMany(self, _: object, context: Context) -> None:
-        """See host.proto."""
-        try:
-            self._claims(context, Verb.INVOKE)
-        except AgentPoolError as exc:
-            await abort(context, exc)
-        await self.many.serve(context)
+        return await answer_of(self._requests.serve(self._call(request, context)), context)
 
     def _call(self, request: host_pb2.HostInvokeRequest, context: Context) -> Call:
         claims = self._claims(
@@ -129,14 +112,6 @@ class AgentHostService(host_pb2_grpc.AgentHostServicer):
         # A cancelled call does not close the generators of its events at once.
         context.add_done_callback(call.abandon)  # type: ignore[arg-type]  # a function will do
         return call
-
-    def _events(
-        self, request: host_pb2.HostInvokeRequest, claims: CallClaims, seconds: float
-    ) -> AsyncGenerator[InvokeEvent, None]:
-        call = self._requests.call(request, claims.ended, seconds)
-        if self._requests.tracing is not None:
-            self._requests.trace(self._requests.tracing, call, ())
-        return self._requests.serve(call)
 
     async def Activate(self, request: host_pb2.ActivateRequest, context: Context) -> Instance:
         """See host.proto."""

@@ -35,44 +35,6 @@ class HostInvokeResponse(_message.Message):
     done: _types_pb2.Done
     def __init__(self, accepted: _Optional[_Union[_types_pb2.Accepted, _Mapping]] = ..., done: _Optional[_Union[_types_pb2.Done, _Mapping]] = ...) -> None: ...
 
-class InvokeManyRequest(_message.Message):
-    __slots__ = ("authorization", "requests", "cancelled")
-    AUTHORIZATION_FIELD_NUMBER: _ClassVar[int]
-    REQUESTS_FIELD_NUMBER: _ClassVar[int]
-    CANCELLED_FIELD_NUMBER: _ClassVar[int]
-    authorization: str
-    requests: _containers.RepeatedCompositeFieldContainer[NumberedRequest]
-    cancelled: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, authorization: _Optional[str] = ..., requests: _Optional[_Iterable[_Union[NumberedRequest, _Mapping]]] = ..., cancelled: _Optional[_Iterable[int]] = ...) -> None: ...
-
-class NumberedRequest(_message.Message):
-    __slots__ = ("number", "request", "timeout_seconds")
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    REQUEST_FIELD_NUMBER: _ClassVar[int]
-    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    number: int
-    request: HostInvokeRequest
-    timeout_seconds: float
-    def __init__(self, number: _Optional[int] = ..., request: _Optional[_Union[HostInvokeRequest, _Mapping]] = ..., timeout_seconds: _Optional[float] = ...) -> None: ...
-
-class InvokeManyResponse(_message.Message):
-    __slots__ = ("accepted", "outcomes")
-    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
-    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
-    accepted: _containers.RepeatedScalarFieldContainer[int]
-    outcomes: _containers.RepeatedCompositeFieldContainer[NumberedOutcome]
-    def __init__(self, accepted: _Optional[_Iterable[int]] = ..., outcomes: _Optional[_Iterable[_Union[NumberedOutcome, _Mapping]]] = ...) -> None: ...
-
-class NumberedOutcome(_message.Message):
-    __slots__ = ("number", "answer", "failure")
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    ANSWER_FIELD_NUMBER: _ClassVar[int]
-    FAILURE_FIELD_NUMBER: _ClassVar[int]
-    number: int
-    answer: HostInvokeResponse
-    failure: bytes
-    def __init__(self, number: _Optional[int] = ..., answer: _Optional[_Union[HostInvokeResponse, _Mapping]] = ..., failure: _Optional[bytes] = ...) -> None: ...
-
 class ActivateRequest(_message.Message):
     __slots__ = ("tenant_id", "project_id", "tier", "declared_uid")
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]

@@ -49,11 +49,6 @@ class AgentHostStub:
                 request_serializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.SerializeToString,
                 response_deserializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeResponse.FromString,
                 _registered_method=True)
-        self.InvokeMany = channel.stream_stream(
-                '/agentpool.v1.AgentHost/InvokeMany',
-                request_serializer=agentpool__proto_dot_v1_dot_host__pb2.InvokeManyRequest.SerializeToString,
-                response_deserializer=agentpool__proto_dot_v1_dot_host__pb2.InvokeManyResponse.FromString,
-                _registered_method=True)
         self.Activate = channel.unary_unary(
                 '/agentpool.v1.AgentHost/Activate',
                 request_serializer=agentpool__proto_dot_v1_dot_host__pb2.ActivateRequest.SerializeToString,
@@ -138,15 +133,6 @@ class AgentHostServicer:
         """The same for a caller that wants the answer and not its parts, at less cost. That the request was accepted is
         told by initial metadata `agentpool-accepted`, before the agent starts: a call that breaks without it had no
         effect.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def InvokeMany(self, request_iterator, context):
-        """The same for many requests over one call, at the least cost for small ones. The caller numbers them. A request
-        whose number is not among the accepted when the call breaks had no effect. Initial metadata as above tell that the
-        host takes the call; nothing is to be sent before. The host ends the call when it ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -257,11 +243,6 @@ def add_AgentHostServicer_to_server(servicer, server):
                     servicer.InvokeUnary,
                     request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.FromString,
                     response_serializer=agentpool__proto_dot_v1_dot_host__pb2.HostInvokeResponse.SerializeToString,
-            ),
-            'InvokeMany': grpc.stream_stream_rpc_method_handler(
-                    servicer.InvokeMany,
-                    request_deserializer=agentpool__proto_dot_v1_dot_host__pb2.InvokeManyRequest.FromString,
-                    response_serializer=agentpool__proto_dot_v1_dot_host__pb2.InvokeManyResponse.SerializeToString,
             ),
             'Activate': grpc.unary_unary_rpc_method_handler(
                     servicer.Activate,
@@ -385,33 +366,6 @@ class AgentHost:
             '/agentpool.v1.AgentHost/InvokeUnary',
             agentpool__proto_dot_v1_dot_host__pb2.HostInvokeRequest.SerializeToString,
             agentpool__proto_dot_v1_dot_host__pb2.HostInvokeResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def InvokeMany(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
-            target,
-            '/agentpool.v1.AgentHost/InvokeMany',
-            agentpool__proto_dot_v1_dot_host__pb2.InvokeManyRequest.SerializeToString,
-            agentpool__proto_dot_v1_dot_host__pb2.InvokeManyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -166,8 +166,7 @@ class UnaryCall(HostCall):
         except grpc.aio.AioRpcError as exc:
             self.accepted = tells_acceptance(exc.initial_metadata())
             self.again = isinstance(from_rpc_error(exc), HostTooOld)
-            if self.again:
-                self._unknown()
+            self._link.unary &= not self.again
             self._failed(None if self.again else self._success(exc))
             raise
         except asyncio.CancelledError:
@@ -177,10 +176,6 @@ class UnaryCall(HostCall):
             self.accepted = True
             self._failed(False)
             return None
-
-    def _unknown(self) -> None:
-        """The host does not know this kind of call."""
-        self._link.unary = False
 
     def _answered(self, response: HostInvokeResponse) -> Started | None:
         self._over = True
@@ -197,17 +192,6 @@ class UnaryCall(HostCall):
         return started
 
 
-class OneOfMany(UnaryCall):
-    """A request that shares a call with others."""
-
-    def _begin(self, request: HostInvokeRequest, metadata: Metadata, seconds: float) -> Any:
-        ((_, authorization),) = metadata
-        return self._link.many.ask(request, authorization, seconds)
-
-    def _unknown(self) -> None:
-        self._link.many.known = False
-
-
 def call_host(
     link: HostLink,
     marks: Milestones,
@@ -222,11 +206,5 @@ def call_host(
     request counts as one that nobody has looked at.
     """
     quick = link.host.load.metrics.average_response_time_ms <= QUICK_MS
-    kind: type[HostCall] = StreamCall
-    if quick and journey.direct and not streamed:
-        # A trace travels as metadata of its own.
-        if len(metadata) == 1 and link.many.takes(request, journey.instance_id):
-            kind = OneOfMany
-        elif link.unary:
-            kind = UnaryCall
-    return kind(link, marks, request, metadata, journey.seconds_left)
+    unary = quick and link.unary and journey.direct and not streamed
+    return (UnaryCall if unary else StreamCall)(link, marks, request, metadata, journey.seconds_left)

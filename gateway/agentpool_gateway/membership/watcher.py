@@ -12,7 +12,6 @@ import structlog
 
 from agentpool_core.names import Incarnation
 from agentpool_gateway.membership.base import HostMember, Membership, PoolName
-from agentpool_gateway.membership.many import ManyCall
 from agentpool_gateway.membership.starts import Starts
 from agentpool_gateway.membership.table import Host, PoolTable
 from agentpool_proto.v1 import host_pb2, host_pb2_grpc
@@ -68,7 +67,6 @@ class HostLink:
         self.stub = host_pb2_grpc.AgentHostStub(self.channel)
         self.starts = Starts()
         self.unary = True
-        self.many = ManyCall(self.stub)
 
     def authorization(self, ended: tuple[Incarnation, ...] = ()) -> str:
         """The call token for the host's present incarnation."""
@@ -86,7 +84,7 @@ class HostLink:
         finally:
             self.starts.interrupt()
             # A pod that was deleted may still answer what it has begun.
-            await asyncio.gather(self.many.close(CLOSE_SECONDS), self.channel.close(CLOSE_SECONDS))
+            await self.channel.close(CLOSE_SECONDS)
 
     def told(self, event: host_pb2.WatchEvent) -> None:
         """See Follower."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who wants an answer alone of an instance that is there gets it without its events: the same promises."""
+"""Who wants an answer alone of an instance that is there gets it by a unary call, with the same promises."""
 
 from __future__ import annotations
 
@@ -26,21 +26,14 @@ KEY = {"Idempotency-Key": "once"}
 STREAM = {"accept": "text/event-stream"}
 
 
-@pytest.fixture(params=["InvokeMany", "InvokeUnary"])
-def way(request: pytest.FixtureRequest) -> str:
-    """By what hosts are asked for an answer alone; those of an earlier release do not know the first."""
-    return str(request.param)
-
-
 @asynccontextmanager
 async def resident(
-    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any, way: str, **first: Any
+    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any, **first: Any
 ) -> AsyncIterator[tuple[FakeHost, FakeHost, Invoke]]:
     """The host that holds an instance, another one, and how to call it. `first` is set at both before."""
     store = Ownership()
     hosts = [await start_host("pod-a", store=store), await start_host("pod-b", store=store)]
     for host in hosts:
-        host.many = way == "InvokeMany"
         for name, value in first.items():
             setattr(host, name, value)
     async with running_gateway(tmp_path, keys, [(pool, hosts)]) as gateway:
@@ -104,12 +97,12 @@ async def slow(host: FakeHost, request: host_pb2.HostInvokeRequest, context: Con
 
 
 async def test_the_first_request_is_told_of_and_later_ones_are_answered(
-    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any, way: str
+    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
 ) -> None:
-    async with resident(tmp_path, keys, pool, start_host, way) as (holder, _, invoke):
+    async with resident(tmp_path, keys, pool, start_host) as (holder, _, invoke):
         first, second = (await invoke()).json(), (await invoke()).json()
         streamed = await invoke(**STREAM)
-        assert holder.methods == ["Invoke", way, way, "Invoke"]
+        assert holder.methods == ["Invoke", "InvokeUnary", "InvokeUnary", "Invoke"]
         for answer in (first, second):
             timing = answer.pop("timing")
             assert 0 <= timing["placed_ms"] <= timing["accepted_ms"] <= timing["done_ms"]
@@ -120,16 +113,16 @@ async def test_the_first_request_is_told_of_and_later_ones_are_answered(
 async def test_a_host_of_an_earlier_release_is_asked_for_events(
     tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
 ) -> None:
-    async with resident(tmp_path, keys, pool, start_host, "Invoke", unary=False) as (holder, _, invoke):
+    async with resident(tmp_path, keys, pool, start_host, unary=False) as (holder, _, invoke):
         answers = [await invoke() for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 200]
         assert holder.methods == ["Invoke"] * 3
 
 
 async def test_a_host_with_slow_agents_is_asked_for_events(
-    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any, way: str
+    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
 ) -> None:
-    async with resident(tmp_path, keys, pool, start_host, way, script=slow) as (holder, _, invoke):
+    async with resident(tmp_path, keys, pool, start_host, script=slow) as (holder, _, invoke):
         await invoke()
         assert holder.methods == ["Invoke"] * 2
 
@@ -142,26 +135,25 @@ async def test_a_break_goes_to_another_host_with_the_proof(
     keys: CallKeys,
     pool: EffectivePool,
     start_host: Any,
-    way: str,
     accepted: bool,
     headers: dict[str, str],
 ) -> None:
-    async with resident(tmp_path, keys, pool, start_host, way) as (holder, other, invoke):
+    async with resident(tmp_path, keys, pool, start_host) as (holder, other, invoke):
         holder.script = breaks(accepted)
         answer = await invoke(**headers)
         assert (answer.status_code, answer.json()["pod"]) == (200, other.pod)
-        assert holder.methods[-1] == way
+        assert holder.methods[-1] == "InvokeUnary"
         assert holder.incarnation in other.claims[-1].ended
 
 
 async def test_a_break_after_it_was_accepted_leaves_the_outcome_unknown(
-    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any, way: str
+    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
 ) -> None:
-    async with resident(tmp_path, keys, pool, start_host, way) as (holder, other, invoke):
+    async with resident(tmp_path, keys, pool, start_host) as (holder, other, invoke):
         holder.script = breaks(accepted=True)
         answer = await invoke()
         assert (answer.status_code, answer.json()["code"]) == (502, "OutcomeUnknown")
-        assert (holder.methods[-1], other.invoked) == (way, [])
+        assert (holder.methods[-1], other.invoked) == ("InvokeUnary", [])
 
 
 @pytest.mark.parametrize(
@@ -172,22 +164,21 @@ async def test_a_deadline_says_whether_it_was_accepted(
     keys: CallKeys,
     pool: EffectivePool,
     start_host: Any,
-    way: str,
     script: Script,
     outcome: str | None,
 ) -> None:
-    async with resident(tmp_path, keys, pool, start_host, way) as (holder, _, invoke):
+    async with resident(tmp_path, keys, pool, start_host) as (holder, _, invoke):
         holder.script = script
         problem = (await invoke(**{"x-request-timeout": "0.3"})).json()
-        assert holder.methods[-1] == way
+        assert holder.methods[-1] == "InvokeUnary"
         assert problem["code"] == "DeadlineExceeded"
         assert problem.get("details", {}).get("outcome") == outcome
 
 
 async def test_an_answer_without_its_end_is_a_break(
-    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any, way: str
+    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any
 ) -> None:
-    async with resident(tmp_path, keys, pool, start_host, way) as (holder, _, invoke):
+    async with resident(tmp_path, keys, pool, start_host) as (holder, _, invoke):
         holder.script = silent
         assert (await invoke()).json()["code"] == "OutcomeUnknown"
 
@@ -198,14 +189,9 @@ async def test_an_answer_without_its_end_is_a_break(
     ids=lambda error: str(error.code),
 )
 async def test_the_error_of_an_accepted_request_is_the_callers(
-    tmp_path: Path,
-    keys: CallKeys,
-    pool: EffectivePool,
-    start_host: Any,
-    way: str,
-    error: errors.AgentPoolError,
+    tmp_path: Path, keys: CallKeys, pool: EffectivePool, start_host: Any, error: errors.AgentPoolError
 ) -> None:
-    async with resident(tmp_path, keys, pool, start_host, way) as (holder, other, invoke):
+    async with resident(tmp_path, keys, pool, start_host) as (holder, other, invoke):
         holder.script = fails(error)
         assert (await invoke()).json()["code"] == error.code
         assert not other.invoked
