@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """gRPC's own threads give way to an event loop that is busy.
 
-gRPC hands each of its events, some eight for a request through the gateway, to the loop from threads of its
+gRPC hands each of its events, some seven for a request through the gateway, to the loop from threads of its
 own, and where all cores are busy each of them takes the core from the loop first. Under Linux's policy
 SCHED_BATCH a thread that wakes up takes nobody's core: events gather while the loop works, and it is given
 several at a time. That is for busy loops alone: such a thread waits behind a computing neighbour as well.

@@ -113,7 +113,7 @@ class Commits:
         self._full_wanted = False
         self._scheduled = False
         self._rolling_back = False
-        self.requests: Requests | None = None
+        self.requests: Requests
         """Set by the owner before the first request."""
 
     def finish(
@@ -135,8 +135,7 @@ class Commits:
                 self._channel.send(failure)
             return
         self._suspects.append(failure)
-        if self.requests is not None:
-            self.requests.hold()
+        self.requests.hold()
         self._schedule()
 
     def want_snapshot(self, *, full: bool) -> None:
@@ -199,8 +198,7 @@ class Commits:
             return False
         for failure in failures:
             self._channel.send(failure)
-        if self.requests is not None:
-            self.requests.resume()
+        self.requests.resume()
         return True
 
     def _snapshot(self) -> dict[str, bytes]:
@@ -262,7 +260,7 @@ class Commits:
 
     def _others_may_change(self) -> bool:
         waiting = any(not answered.unchanged for answered in self._waiting.values())
-        return waiting or (self.requests is not None and self.requests.others_may_change())
+        return waiting or self.requests.others_may_change()
 
     def _refuse(self, batch: list[int], reason: BadSnapshot | OverSize) -> None:
         code = "StateTooLarge" if isinstance(reason, OverSize) else "AgentFailed"
@@ -273,15 +271,13 @@ class Commits:
 
     def _begin_rollback(self, failures: list[Failed]) -> None:
         self._rolling_back = True
-        if self.requests is not None:
-            self.requests.hold()
+        self.requests.hold()
         self._spawn(self._roll_back(failures))
 
     async def _roll_back(self, failures: list[Failed]) -> None:
-        if self.requests is not None:
-            stopped = [*self._waiting, *await self.requests.stop_all(), *self._waiting]
-            victims = dict.fromkeys(stopped)
-            failures += [Failed(request, ROLLED_BACK, _ROLLED_BACK_MESSAGE) for request in victims]
+        stopped = [*self._waiting, *await self.requests.stop_all(), *self._waiting]
+        victims = dict.fromkeys(stopped)
+        failures += [Failed(request, ROLLED_BACK, _ROLLED_BACK_MESSAGE) for request in victims]
         self._waiting.clear()
         if self._in_flight is not None:
             # The answers in it may leave, so its outcome decides which state is the good one.
@@ -293,6 +289,5 @@ class Commits:
         for failure in failures:
             self._channel.send(failure)
         self._rolling_back = False
-        if self.requests is not None:
-            self.requests.resume()
+        self.requests.resume()
         self._schedule()
