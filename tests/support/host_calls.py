@@ -19,6 +19,7 @@ from agentpool_proto.v1 import host_pb2, host_pb2_grpc, types_pb2
 from agentpool_rpc.channels import open_channel
 from agentpool_rpc.status import from_rpc_error
 from agentpool_rpc.tokens import TokenSigner, Verb, generate_keypair
+from support.waiting import admitted
 
 ALL_VERBS = frozenset(Verb)
 PRIVATE_KEY, PUBLIC_KEY = generate_keypair()
@@ -106,12 +107,7 @@ class HostClient:
         self, tenant: str, project: str, body: object = "hello", seconds: float = 5.0
     ) -> Reply:
         """One request, as soon as there is a permit for it."""
-        async with asyncio.timeout(seconds):
-            while True:
-                try:
-                    return await self.invoke(tenant, project, body)
-                except ConcurrencyExceeded:
-                    await asyncio.sleep(0.02)
+        return await admitted(lambda: self.invoke(tenant, project, body), ConcurrencyExceeded, seconds)
 
     async def call(self, method: str, request: Any, *, ended: Iterable[Incarnation] = ()) -> Any:
         """A unary call."""

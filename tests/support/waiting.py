@@ -7,6 +7,9 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from itertools import repeat
+from typing import TypeVar
+
+T = TypeVar("T")
 
 POLL_SECONDS = 0.02
 
@@ -19,3 +22,14 @@ async def eventually(check: Callable[[], bool | Awaitable[bool]], seconds: float
             if await found if inspect.isawaitable(found) else found:
                 return
             await asyncio.sleep(pause)
+
+
+async def admitted(call: Callable[[], Awaitable[T]], refusal: type[Exception], seconds: float = 5.0) -> T:
+    """The result of the first attempt that is not refused in this way; TimeoutError if none is in time."""
+    async with asyncio.timeout(seconds):
+        for pause in repeat(POLL_SECONDS):
+            try:
+                return await call()
+            except refusal:
+                await asyncio.sleep(pause)
+    raise AssertionError("repeat ends never")

@@ -15,7 +15,7 @@ import grpc.aio
 import pytest
 from redis.asyncio import Redis
 
-from agentpool_agent.store import Claim, Ownership, Store, open_store
+from agentpool_agent.store import Claim, open_store
 from agentpool_agent.zygote import procfs
 from agentpool_core.errors import (
     AgentCreationTimeout,
@@ -34,6 +34,7 @@ from agentpool_core.names import Incarnation, InstanceKey
 from agentpool_core.recovery import Cause, Failure, History
 from support.hosts import HostPod, host_pod, instance_id, pool_config
 from support.redis import RedisServer
+from support.waiting import admitted
 
 FRAGILE = "support.agents.fragile:Fragile"
 KEY = InstanceKey("default", "support", "t", "p")
@@ -48,23 +49,14 @@ def worker_pids(pod: HostPod) -> list[int]:
     return procfs.children(pod.zygote.pid)
 
 
-async def claimed(store: Store, seconds: float = 5.0) -> Ownership:
-    """The instance, for another host, as soon as the one on which it failed has let go of it."""
-    claim = Claim(KEY, Incarnation("another", "1"), Tier.WARM)
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                return await store.claim(claim)
-            except NotOwner:
-                await asyncio.sleep(0.02)
-
-
 @asynccontextmanager
 async def noted(redis: RedisServer, change: Callable[[History], History]) -> AsyncIterator[None]:
     """Change the stored history of the instance, as another host would have."""
     store = open_store(redis.url, pool_uid=CONFIG.uid, namespace="default", pool="support")
     try:
-        held = await claimed(store)
+        claim = Claim(KEY, Incarnation("another", "1"), Tier.WARM)
+        # The host on which it failed lets go of it a moment after its answer.
+        held = await admitted(lambda: store.claim(claim), NotOwner)
         await store.note(held, change(History.unpack(held.failures)).pack())
         await store.release(held, PauseReason.EVICTED)
         yield
